@@ -1,0 +1,63 @@
+/* The physical limit of decoding u32be frames on CPython, for the benchmarks only; compiled when they ask for it.
+ *
+ * decode(stream, list) does what no decoder can do without: read the length, make the bytes object, store it. It takes one
+ * contiguous stream of whole frames and checks nothing. walk(stream) reads the lengths alone.
+ */
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <stdint.h>
+#include <string.h>
+
+static size_t length_at(const unsigned char *field)
+{
+    return (size_t)field[0] << 24 | (size_t)field[1] << 16 | (size_t)field[2] << 8 | field[3];
+}
+
+static PyObject *decode(PyObject *module, PyObject *stream)
+{
+    const unsigned char *pos = (const unsigned char *)PyBytes_AS_STRING(stream);
+    const unsigned char *end = pos + PyBytes_GET_SIZE(stream);
+    PyObject *payloads = PyList_New(0);
+    (void)module;
+    while (payloads != NULL && pos < end) {
+        size_t length = length_at(pos);
+        PyObject *payload = PyBytes_FromStringAndSize((const char *)pos + 4, (Py_ssize_t)length);
+        Py_ssize_t count = PyList_GET_SIZE(payloads);
+        if (payload == NULL) {
+            Py_CLEAR(payloads);
+        } else if (count < ((PyListObject *)payloads)->allocated) {
+            PyList_SET_ITEM(payloads, count, payload);
+            Py_SET_SIZE((PyVarObject *)payloads, count + 1);
+        } else {
+            if (PyList_Append(payloads, payload) < 0)
+                Py_CLEAR(payloads);
+            Py_DECREF(payload);
+        }
+        pos += 4 + length;
+    }
+    return payloads;
+}
+
+static PyObject *walk(PyObject *module, PyObject *stream)
+{
+    const unsigned char *pos = (const unsigned char *)PyBytes_AS_STRING(stream);
+    const unsigned char *end = pos + PyBytes_GET_SIZE(stream);
+    Py_ssize_t count = 0;
+    (void)module;
+    for (; pos < end; count++)
+        pos += 4 + length_at(pos);
+    return PyLong_FromSsize_t(count);
+}
+
+static PyMethodDef methods[] = {
+    {"decode", decode, METH_O, "Return the payloads of a bytes object of whole u32be frames."},
+    {"walk", walk, METH_O, "Return how many frames there are in a bytes object of whole u32be frames."},
+    {NULL, NULL, 0, NULL},
+};
+
+static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "limit", NULL, -1, methods, NULL, NULL, NULL, NULL};
+
+PyMODINIT_FUNC PyInit_limit(void)
+{
+    return PyModule_Create(&definition);
+}

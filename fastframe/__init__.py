@@ -1,0 +1,32 @@
+"""Length-prefixed framing at the speed of C: describe a frame, feed a decoder chunks, get payloads.
+
+    from fastframe import Decoder, Encoder, FrameFormat
+
+The codec does no input or output; `fastframe.aio` and `fastframe.sync` put it on asyncio and on plain sockets.
+"""
+
+from ._codec import IMPLEMENTATION, Decoder, Encoder
+from ._errors import (
+    CorruptFrameError,
+    EndOfStreamError,
+    FrameError,
+    FrameTooLargeError,
+    IncompleteFrameError,
+    MisuseError,
+)
+from ._format import FrameFormat
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "IMPLEMENTATION",
+    "CorruptFrameError",
+    "Decoder",
+    "Encoder",
+    "EndOfStreamError",
+    "FrameError",
+    "FrameFormat",
+    "FrameTooLargeError",
+    "IncompleteFrameError",
+    "MisuseError",
+]

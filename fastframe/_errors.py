@@ -1,0 +1,218 @@
+"""Every exception of the codec and the fronts, and every sentence they say.
+
+    ValueError
+     └─ FrameError                 .frames .offset
+         ├─ FrameTooLargeError     .length .limit
+         ├─ CorruptFrameError      .reason .value
+         └─ IncompleteFrameError   .pending .expected        (an EOFError too)
+    EOFError
+     └─ EndOfStreamError           the clean end, told by the fronts only
+    RuntimeError
+     └─ MisuseError                the caller's mistake, never the peer's
+
+An exception carries data and writes its sentence itself, so that two decoders that agree on the data agree on the text.
+No payload byte appears in any sentence: they end in logs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+CORRUPTIONS = {
+    "negative": "the length field says {value}, which is less than zero",
+    "below-header": "the length field says {value}, too little to cover what it counts",
+    "below-minimum": "{value} bytes after the length field are fewer than this format needs",
+    "overflow": "the length does not fit 64 bits",
+    "mismatch": "the payload brings its own length field, which does not say {value} as it must",
+    "varint-too-long": "the varint does not end within {value} bytes",
+    "varint-over-long": "the varint is over-long: its last byte is zero",
+    "netstring-digit": "byte 0x{value:02x} stands in a netstring's length, which is decimal digits and a colon",
+    "netstring-leading-zero": "the netstring's length has a leading zero",
+    "netstring-too-long": "the netstring's length has more than {value} digits",
+    "netstring-comma": "byte 0x{value:02x} stands where a netstring ends with a comma",
+}
+
+
+class FrameError(ValueError):
+    """Say that a stream cannot be decoded, or a payload not be encoded.
+
+    `frames`: list of bytes, the payloads that the failing call completed before the bad frame (exactly once: an error that
+    is raised again has none). `offset`: position in the stream of the bad frame's first byte; None when encoding.
+    """
+
+    def __init__(self, *, frames: Sequence[bytes] = (), offset: int | None = None) -> None:
+        super().__init__()
+        self.frames = list(frames)
+        self.offset = offset
+
+    def __str__(self) -> str:
+        return self._sentence() + ("" if self.offset is None else f" (frame at offset {self.offset})")
+
+    def _sentence(self) -> str:
+        return "the stream cannot be decoded"
+
+    def again(self) -> FrameError:
+        """Return a new error that says the same, without the payloads: they are delivered once."""
+        return _rebuild(type(self), {**self._attributes(), "frames": ()})
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self._attributes())
+
+    def _attributes(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "__notes__"}
+
+
+class FrameTooLargeError(FrameError):
+    """Say that a frame is longer than the format's limit.
+
+    `length`: bytes that follow the length field; `limit`: the most that may (`FrameFormat.max_payload_length`).
+    """
+
+    def __init__(self, length: int, limit: int, *, frames: Sequence[bytes] = (), offset: int | None = None) -> None:
+        super().__init__(frames=frames, offset=offset)
+        self.length = length
+        self.limit = limit
+
+    def _sentence(self) -> str:
+        return f"a frame of {self.length} bytes is over the limit of {self.limit}"
+
+
+class CorruptFrameError(FrameError):
+    """Say that a length field cannot be right.
+
+    `reason`: one of the keys of `CORRUPTIONS`; `value`: the number its sentence speaks of, or None.
+    """
+
+    def __init__(
+        self, reason: str, value: int | None = None, *, frames: Sequence[bytes] = (), offset: int | None = None
+    ) -> None:
+        super().__init__(frames=frames, offset=offset)
+        self.reason = reason
+        self.value = value
+
+    def _sentence(self) -> str:
+        return CORRUPTIONS[self.reason].format(value=self.value)
+
+
+class IncompleteFrameError(FrameError, EOFError):
+    """Say that the stream ended inside a frame.
+
+    `pending`: bytes of that frame that had come; `expected`: bytes it takes, as far as was known by then.
+    """
+
+    def __init__(self, pending: int, expected: int, *, frames: Sequence[bytes] = (), offset: int | None = None) -> None:
+        super().__init__(frames=frames, offset=offset)
+        self.pending = pending
+        self.expected = expected
+
+    def _sentence(self) -> str:
+        return f"the stream ended after {self.pending} of at least {self.expected} bytes of a frame"
+
+
+class EndOfStreamError(EOFError):
+    """Say that the peer ended the stream between two frames: nothing is missing, and nothing will come."""
+
+    def __str__(self) -> str:
+        return "the stream has ended, at a frame boundary"
+
+
+class MisuseError(RuntimeError):
+    """Say that an object was used in a state that does not allow it. The peer cannot cause this; the program did."""
+
+
+def _rebuild(error: type[FrameError], attributes: dict[str, Any]) -> FrameError:
+    return error(**attributes)
+
+
+# The sentences of misuse and of arguments that are no frame's fault. The codecs raise what these return.
+
+
+FORMAT_FAULTS = {
+    "name": "no length field is called {0!r}: use u8, u16be ... u64le, i8, i16be ... i64le, varint or netstring",
+    "not-int": "{0} must be an integer, not {1!r}",
+    "range": "{0} must be from {1} to {2}, not {3}",
+    "leading-type": "leading must be bytes, not {0!r}",
+    "leading-length": "leading has {0} bytes, and length_field_offset leaves room for {1}",
+    "header": "the length field ends at byte {0}: a header may have at most {1} bytes",
+    "varying-strip": "a {0} header varies in length: strip all of it, or no more than the {1} bytes before it, not {2}",
+    "netstring": "a netstring has nothing before its length and nothing to adjust or strip: leave {0} out",
+    "impossible": "no frame fits this format: at least {0} bytes must follow the length field, and at most {1} may",
+    "text-item": "{0!r} is not one of {1}, each as key=value",
+    "text-twice": "{0!r} is given twice",
+    "text-size": "{0!r} is not a number of bytes such as 4096, 64KiB or 16MiB",
+    "text-hex": "{0!r} is not bytes in hexadecimal",
+}
+
+
+def bad_format(fault: str, *details: object) -> ValueError:
+    return ValueError(FORMAT_FAULTS[fault].format(*details))
+
+
+def bad_format_type(fault: str, *details: object) -> TypeError:
+    return TypeError(FORMAT_FAULTS[fault].format(*details))
+
+
+def busy() -> MisuseError:
+    return MisuseError(
+        "the decoder is in use: a re-entrant call, a second thread, or an earlier call that was interrupted half-way"
+    )
+
+
+def closed(by: str) -> MisuseError:
+    return MisuseError(f"the decoder is closed: {by}() was called")
+
+
+def undecoded(pending: int) -> MisuseError:
+    return MisuseError(f"{pending} bytes are held that were not decoded yet: call feed(b'') until it returns nothing")
+
+
+def nothing_lent() -> MisuseError:
+    return MisuseError("buffer_updated() was called without get_buffer() before it")
+
+
+def skipped_bytes_gone() -> MisuseError:
+    return MisuseError("detach() in the middle of a skipped frame: its bytes were not kept")
+
+
+def not_a_format(value: object) -> TypeError:
+    return TypeError(f"a FrameFormat is required, not {type(value).__name__!r}")
+
+
+def bad_count(nbytes: int, lent: int) -> ValueError:
+    return ValueError(f"nbytes must be from 0 to the {lent} bytes lent, not {nbytes}")
+
+
+def bad_max_frames(max_frames: int) -> ValueError:
+    return ValueError(f"max_frames must be None or at least 0, not {max_frames}")
+
+
+def bad_on_oversize(on_oversize: object) -> ValueError:
+    return ValueError(f"on_oversize must be 'raise' or 'skip', not {on_oversize!r}")
+
+
+def bad_length(length: int) -> ValueError:
+    return ValueError(f"a payload length must be at least 0, not {length}")
+
+
+def no_room(frame: int, room: int) -> ValueError:
+    return ValueError(f"a frame of {frame} bytes does not fit the {room} bytes from that offset on")
+
+
+def bad_offset(offset: int, length: int) -> ValueError:
+    return ValueError(f"offset must be from 0 to the buffer's {length} bytes, not {offset}")
+
+
+def not_copyable(name: str) -> TypeError:
+    return TypeError(f"a {name} cannot be copied or pickled: it is the state of one stream")
+
+
+def not_a_buffer(value: object, *, writable: bool = False) -> Exception:
+    """Return the error that says why `value` cannot serve as contiguous (and writable) memory."""
+    try:
+        view = memoryview(value)  # type: ignore[arg-type]
+    except TypeError:
+        return TypeError(f"a bytes-like object is required, not {type(value).__name__!r}")
+    if writable and view.readonly:
+        return BufferError("a writable buffer is required, and this one is read-only")
+    return BufferError("a contiguous buffer is required, and this one has gaps")

@@ -1,0 +1,1 @@
+"""Servers on the codec, each with its client; they use only what `import fastframe` and its fronts offer."""
