@@ -16,7 +16,7 @@ No payload byte appears in any sentence: they end in logs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 CORRUPTIONS = {
@@ -121,6 +121,15 @@ class MisuseError(RuntimeError):
     """Say that an object was used in a state that does not allow it. The peer cannot cause this; the program did."""
 
 
+def why_ended(finish: Callable[[], None]) -> Exception:
+    """Return what the end of a stream means to who receives, given its decoder's `finish`."""
+    try:
+        finish()
+    except IncompleteFrameError as error:
+        return error
+    return EndOfStreamError()
+
+
 def _rebuild(error: type[FrameError], attributes: dict[str, Any]) -> FrameError:
     return error(**attributes)
 
@@ -160,7 +169,7 @@ def busy() -> MisuseError:
 
 
 def closed(by: str) -> MisuseError:
-    return MisuseError(f"the decoder is closed: {by}() was called")
+    return MisuseError(f"closed: {by}() was called")
 
 
 def undecoded(pending: int) -> MisuseError:
@@ -177,6 +186,30 @@ def skipped_bytes_gone() -> MisuseError:
 
 def not_a_format(value: object) -> TypeError:
     return TypeError(f"a FrameFormat is required, not {type(value).__name__!r}")
+
+
+def not_connected() -> MisuseError:
+    return MisuseError("there is no connection yet")
+
+
+def receiving() -> MisuseError:
+    return MisuseError("another recv() is waiting on this stream: one at a time")
+
+
+def received_waits() -> MisuseError:
+    return MisuseError("a payload is received already: recv() it before detach()")
+
+
+def aborted() -> ConnectionAbortedError:
+    return ConnectionAbortedError("the connection was closed on this side before the peer ended the stream")
+
+
+def no_half_close() -> NotImplementedError:
+    return NotImplementedError("TLS cannot end one direction alone: close() ends both")
+
+
+def no_address() -> ValueError:
+    return ValueError("give either a host and a port, or a path")
 
 
 def bad_count(nbytes: int, lent: int) -> ValueError:

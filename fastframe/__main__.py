@@ -1,0 +1,55 @@
+"""The `fastframe` command: hands each word to what does it, which is imported only then."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+from fastframe import IMPLEMENTATION, __version__
+
+COMMANDS = {
+    "demo": ("fastframe.bench.demo", "main", "send a real file through an echo server; a table and a picture by chunk size"),
+    "serve echo": ("fastframe.servers.echo", "serve_main", "answer each frame with itself"),
+    "echo": ("fastframe.servers.echo", "client_main", "send texts as frames to an echo server, print the answers"),
+    "bench codec": ("fastframe.bench.codec", "main", "time the codec against the physical limit"),
+}
+
+
+def usage() -> str:
+    commands = "\n".join(f"  fastframe {name:<12} {summary}" for name, (_, _, summary) in COMMANDS.items())
+    return f"usage: fastframe COMMAND [OPTION ...]\n\n{commands}\n\nfastframe COMMAND --help tells more, with an example."
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command that `argv` names; return its exit status: 0, 1 if it failed, 2 if it was asked wrongly."""
+    argv = sys.argv[1:] if argv is None else argv
+    if argv[:1] in (["-h"], ["--help"]):
+        print(usage())
+        return 0
+    if argv == ["--version"]:
+        print(f"fastframe {__version__} ({IMPLEMENTATION} codec, Python {sys.version.split()[0]})")
+        return 0
+    for words in (2, 1):
+        if (command := " ".join(argv[:words])) in COMMANDS:
+            module, function, _ = COMMANDS[command]
+            return _run(module, function, argv[words:])
+    print(usage(), file=sys.stderr)
+    return 2
+
+
+def _run(module: str, function: str, argv: list[str]) -> int:
+    try:
+        status: int = getattr(importlib.import_module(module), function)(argv)
+        sys.stdout.flush()
+    except BrokenPipeError:  # nobody reads what is printed: `fastframe ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        print("fastframe: interrupted", file=sys.stderr)
+        return 130
+    return status
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,604 @@
+"""The asyncio front: frames over any transport that asyncio, uvloop or aiofastnet make: TCP, Unix sockets, TLS.
+
+Two ways, over one endpoint. `FrameProtocol` calls `frames_received` with every payload that a read completed: no task, no
+queue, the fast way. `FrameStream` is for `await`: it decodes a payload when `recv` asks for one, and not before, so that what
+follows may belong to another protocol (`detach`) and a peer that sends faster than anybody reads is not read any more.
+
+A stream ends in one of three ways, told apart everywhere: cleanly, at a frame boundary (`EndOfStreamError`); truncated
+(`IncompleteFrameError`); or by a failure of the connection (`OSError`) or of the bytes (another `FrameError`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, cast
+
+from . import _errors
+from ._address import address_text
+from ._codec import Decoder, Encoder
+from ._errors import EndOfStreamError, FrameError, IncompleteFrameError, MisuseError
+from ._format import FrameFormat
+
+if TYPE_CHECKING:
+    import ssl as tls
+    from types import TracebackType
+
+    from typing_extensions import Buffer
+
+logger = logging.getLogger("fastframe.aio")
+
+DEFAULT_FORMAT: Final = FrameFormat("u32be")
+# From here on a payload is handed to the kernel as it is. Copying it behind its header was as fast at 16 KiB and slower by
+# 9 to 27 % from 256 KiB on; below 4 KiB the longer system call loses.
+GATHER_SIZE: Final = 64 * 1024
+# Frames of one turn of the loop leave in one write, but no more than this is held back for it.
+FLUSH_SIZE: Final = 64 * 1024
+# A stream that nobody reads from stops receiving when it holds this much: asyncio.StreamReader's limit.
+READ_LIMIT: Final = 64 * 1024
+CLOSE_TIMEOUT: Final = 5.0  # seconds for a peer to take what was sent before the connection is cut
+BACKLOG: Final = 1024  # connections the kernel may hold until they are accepted; it cuts this to its own limit
+
+OnOversize = Literal["raise", "skip"]
+
+
+class _Endpoint(asyncio.BufferedProtocol):
+    """What the two ways share: sending, pausing, and the server that may stand behind the connection."""
+
+    def __init__(self, format: FrameFormat = DEFAULT_FORMAT, on_oversize: OnOversize = "raise") -> None:
+        self._decoder = Decoder(format, on_oversize)
+        self._encoder = Encoder(format)
+        self._server: FrameServer | None = None
+        self._transport: asyncio.Transport | None = None
+        self._writelines_copies = False
+        self._reading_paused = False
+        self._deaf = False  # what comes now belongs to no frame; asyncio's TLS goes on reading while it closes
+        self._corked = False  # a flush will follow without being scheduled
+        self._unsent: list[bytes] = []
+        self._unsent_length = 0
+
+    @property
+    def format(self) -> FrameFormat:
+        """The `FrameFormat` of both directions."""
+        return self._decoder.format
+
+    @property
+    def transport(self) -> asyncio.Transport:
+        """The connection's transport. Raise `MisuseError` before there is one."""
+        if self._transport is None:
+            raise _errors.not_connected()
+        return self._transport
+
+    @property
+    def peername(self) -> str:
+        """The peer's address as text: `host:port`, `[v6]:port` or `unix:PATH`."""
+        return address_text(self.transport.get_extra_info("peername"))
+
+    @property
+    def sockname(self) -> str:
+        """The own address as text."""
+        return address_text(self.transport.get_extra_info("sockname"))
+
+    @property
+    def skipped(self) -> int:
+        """How many oversize frames were skipped."""
+        return self._decoder.skipped
+
+    def send_eof(self) -> None:
+        """Tell the peer that no frame follows; receiving goes on. TLS cannot do that: it raises NotImplementedError."""
+        if not self.transport.can_write_eof():
+            raise _errors.no_half_close()
+        self._flush()
+        self.transport.write_eof()
+
+    def abort(self) -> None:
+        """Cut the connection now; what was not sent yet is lost."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    # asyncio's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport = cast("asyncio.Transport", transport)
+        # asyncio's own, before 3.12, joins everything into one copy
+        self._writelines_copies = type(transport).writelines is asyncio.WriteTransport.writelines
+        if self._server is not None:
+            self._server.connected(self)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return memoryview(bytearray(READ_LIMIT)) if self._deaf else self._decoder.get_buffer(sizehint)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        if self._server is not None:
+            self._server.disconnected(self)
+
+    # for the two ways
+
+    def _encode(self, payload: Buffer) -> Sequence[bytes]:
+        """Return what goes on the wire for a payload; a large one is not copied, unless it might change before it is sent."""
+        if type(payload) is bytes and len(payload) >= GATHER_SIZE and not self.format.trailer_length:
+            return self._encoder.header(len(payload)), payload
+        return (self._encoder.encode(payload),)
+
+    def _encode_many(self, payloads: Iterable[Buffer]) -> Sequence[bytes]:
+        payloads = list(payloads)
+        if any(type(payload) is bytes and len(payload) >= GATHER_SIZE for payload in payloads):
+            return [part for payload in payloads for part in self._encode(payload)]
+        return (self._encoder.encode_many(payloads),)
+
+    def _queue(self, parts: Sequence[bytes]) -> bool:
+        """Have encoded frames leave together with the others of this turn of the loop; tell whether they have left already."""
+        if not self._unsent and not self._corked:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._unsent += parts
+        self._unsent_length += sum(map(len, parts))
+        if self._unsent_length < FLUSH_SIZE:
+            return False
+        self._flush()
+        return True
+
+    def _flush(self) -> None:
+        parts, self._unsent, self._unsent_length = self._unsent, [], 0
+        if not parts or self._transport is None or self._transport.is_closing():
+            return
+        if self._writelines_copies:
+            for part in _join_small(parts):
+                self._transport.write(part)
+        else:
+            self._transport.writelines(_join_small(parts))
+
+    def _pause_reading(self, paused: bool) -> None:
+        if paused != self._reading_paused and self._transport is not None and not self._transport.is_closing():
+            self._reading_paused = paused
+            if paused:
+                self._transport.pause_reading()
+            else:
+                self._transport.resume_reading()
+
+
+class FrameProtocol(_Endpoint):
+    """An asyncio protocol that gets payloads instead of bytes; derive from it and override the three methods that follow.
+
+    While the peer does not take what was sent, its own frames are not read either: answering frames takes bounded memory.
+    """
+
+    def __init__(self, format: FrameFormat = DEFAULT_FORMAT, on_oversize: OnOversize = "raise") -> None:
+        super().__init__(format, on_oversize)
+        self._error: FrameError | None = None
+
+    def connected(self) -> None:
+        """Override: the connection stands, and `send` works."""
+
+    def frames_received(self, frames: list[bytes]) -> None:
+        """Override: take the payloads that one read completed, in order. What is sent meanwhile leaves in one write."""
+
+    def ended(self, error: Exception | None) -> None:
+        """Override: the connection is over; this is the last call.
+
+        `error`: None at a clean end and after `close`; `IncompleteFrameError` if the peer ended inside a frame; another
+        `FrameError` if it sent what is no frame; OSError if the connection failed; what `frames_received` raised, if it did.
+        """
+
+    def send(self, payload: Buffer) -> None:
+        """Send a payload, without waiting; raise as `Encoder.encode` does. After the end of the connection it goes nowhere."""
+        self._queue(self._encode(payload))
+
+    def send_many(self, payloads: Iterable[Buffer]) -> None:
+        """Send payloads, all or none, without waiting; raise as `Encoder.encode_many` does."""
+        self._queue(self._encode_many(payloads))
+
+    def close(self) -> None:
+        """End the connection once the peer has taken what was sent."""
+        self._flush()
+        self.transport.close()
+
+    # asyncio's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.connected()
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if self._deaf:
+            return
+        try:
+            frames = self._decoder.buffer_updated(nbytes)
+        except FrameError as error:
+            frames, self._error = error.frames, error.again()
+            self._deaf = True
+        if frames:
+            self._corked = True
+            self.frames_received(frames)
+            self._corked = False
+            self._flush()
+        if self._error is not None:
+            self.close()
+
+    def eof_received(self) -> bool:
+        if not self._deaf:
+            self._deaf = True
+            try:
+                self._decoder.finish()
+            except IncompleteFrameError as error:
+                self._error = error
+        self._flush()
+        return False  # the transport closes itself once it has sent everything
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self.ended(self._error or exc)
+
+    def pause_writing(self) -> None:
+        self._pause_reading(True)
+
+    def resume_writing(self) -> None:
+        self._pause_reading(False)
+
+
+class FrameStream(_Endpoint):
+    """A connection to `await` payloads from and to send payloads on; `connect` and `serve` make it.
+
+    One task at a time may receive, any number may send. `async for` yields payloads and stops at a clean end.
+    """
+
+    def __init__(self, format: FrameFormat = DEFAULT_FORMAT, on_oversize: OnOversize = "raise") -> None:
+        super().__init__(format, on_oversize)
+        self._received: list[bytes] = []  # at most one payload, decoded for a recv() that was cancelled at that moment
+        self._receiver: asyncio.Future[None] | None = None  # the recv() that waits
+        self._writable: asyncio.Event = asyncio.Event()
+        self._writable.set()
+        self._lost = asyncio.Event()
+        self._at_eof = False
+        self._failure: Exception | None = None  # of the connection
+        self._end: Exception | None = None  # what recv() raises from now on
+        self._sending_end: Exception | None = None  # what send() raises from now on
+
+    async def send(self, payload: Buffer) -> None:
+        """Send a payload, and wait while the peer does not take what was sent before.
+
+        Raise as `Encoder.encode` does; OSError if the connection failed; `MisuseError` after `send_eof`, `close` or `detach`.
+        When it is cancelled while it waits, the frame is sent all the same. Anything else is a bug.
+        """
+        await self._send(self._encode(payload))
+
+    async def send_many(self, payloads: Iterable[Buffer]) -> None:
+        """Send payloads, all or none of them; otherwise as `send`."""
+        await self._send(self._encode_many(payloads))
+
+    def send_eof(self) -> None:
+        """Tell the peer that no frame follows; receiving goes on. TLS cannot do that: it raises NotImplementedError."""
+        if self._sending_end is not None:
+            raise self._sending_end
+        super().send_eof()
+        self._sending_end = _errors.closed("send_eof")
+
+    async def recv(self, timeout: float | None = None) -> bytes:  # noqa: ASYNC109  the blocking twin has it too
+        """Return the next payload; wait for it `timeout` seconds at most.
+
+        It may time out or be cancelled at any byte: nothing is lost, and the next `recv` goes on from there.
+
+        Raise `EndOfStreamError` at a clean end, `IncompleteFrameError` at a truncated one, another `FrameError` for what is no
+        frame, OSError if the connection failed, TimeoutError after `timeout`, `MisuseError` while another task receives and
+        after `close` or `detach`. Anything else is a bug.
+        """
+        if timeout is not None:
+            async with asyncio.timeout(timeout):
+                return await self.recv()
+        while True:
+            if self._receiver is not None:
+                raise _errors.receiving()
+            frames = self._received or self._decode_next()
+            if frames:
+                return frames.pop()
+            self._receiver = asyncio.get_running_loop().create_future()
+            self._pause_reading(False)
+            try:
+                await self._receiver
+            finally:
+                self._receiver = None
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            return await self.recv()
+        except EndOfStreamError:
+            raise StopAsyncIteration from None
+
+    def detach(self) -> tuple[asyncio.Transport, bytes]:
+        """Hand over the transport, paused, and the bytes that came and belong to no received payload; the stream is closed.
+
+        They are for another protocol: `transport.set_protocol(...)`, give it the bytes, `transport.resume_reading()`; or
+        `loop.start_tls(...)`. Raise `MisuseError` when the stream is closed already, or if a payload was completed for a `recv`
+        that was cancelled at that moment: receive it first.
+        """
+        transport = self.transport
+        if isinstance(self._end, MisuseError):
+            raise self._end
+        if self._received:
+            raise _errors.received_waits()
+        tail = self._decoder.detach()
+        self._flush()
+        self._pause_reading(True)
+        self._close(_errors.closed("detach"))
+        self._transport = None
+        if self._server is not None:
+            self._server.disconnected(self)
+        return transport, tail
+
+    async def close(self, timeout: float = CLOSE_TIMEOUT) -> None:  # noqa: ASYNC109
+        """End the connection once the peer has taken what was sent; cut it if that takes `timeout` seconds. Safe to repeat."""
+        if self._transport is None:
+            return
+        self._flush()
+        self._transport.close()
+        self._close(_errors.closed("close"))
+        try:
+            async with asyncio.timeout(timeout):
+                await self._lost.wait()
+        except (TimeoutError, asyncio.CancelledError) as error:
+            self._transport.abort()
+            if isinstance(error, asyncio.CancelledError):
+                raise
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: object, error: BaseException | None, traceback: TracebackType | None) -> None:
+        await self.close()
+
+    # asyncio's side
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if self._deaf:
+            return
+        # Nothing is decoded that no recv() asked for: what follows the last payload may not be a frame.
+        asked = self._receiver is not None or (self._decoder.pending > 0 and self._decoder.needed > 0)
+        try:
+            self._received += self._decoder.buffer_updated(nbytes, 1 if asked and not self._received else 0)
+        except FrameError:  # the decoder says so again to the recv() that is awakened
+            self._deaf = True
+            self._pause_reading(True)
+            self._wake_receiver()
+        if self._received:
+            self._wake_receiver()
+        elif self._receiver is None and self._decoder.pending >= READ_LIMIT:
+            self._pause_reading(True)
+
+    def eof_received(self) -> bool:
+        self._at_eof = self._deaf = True
+        self._wake_receiver()
+        return self.transport.can_write_eof()  # the other direction goes on, where it can
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._failure = exc or _errors.aborted()
+        self._sending_end = self._sending_end or self._failure
+        self._lost.set()
+        self._writable.set()
+        self._wake_receiver()
+
+    def pause_writing(self) -> None:
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        self._writable.set()
+
+    # own
+
+    async def _send(self, parts: Sequence[bytes]) -> None:
+        if self._sending_end is not None:
+            raise self._sending_end
+        left = self._queue(parts)
+        if not self._writable.is_set():
+            await self._writable.wait()
+            if self._failure is not None:
+                raise self._failure
+        elif left:
+            await asyncio.sleep(0)  # a kernel that takes everything must not keep others from their turn
+
+    def _decode_next(self) -> list[bytes]:
+        """Return the next payload if it is here, or raise why there will be none."""
+        if self._end is not None:
+            raise self._end
+        frames = self._decoder.feed(b"", 1)
+        if not frames and (self._at_eof or self._failure is not None):
+            self._end = _errors.why_ended(self._decoder.finish) if self._at_eof else self._failure
+            assert self._end is not None
+            raise self._end
+        return frames
+
+    def _wake_receiver(self) -> None:
+        if self._receiver is not None and not self._receiver.done():
+            self._receiver.set_result(None)
+
+    def _close(self, reason: Exception) -> None:
+        self._deaf = True
+        self._end = self._end or reason
+        self._sending_end = self._sending_end or reason
+        self._wake_receiver()
+
+
+class FrameServer:
+    """What `serve` returns: the listening sockets and the connections that came through them."""
+
+    def __init__(self, make: Callable[[], _Endpoint], handler: Callable[[FrameStream], Awaitable[None]] | None) -> None:
+        self._make = make
+        self._handler = handler
+        self._endpoints: set[_Endpoint] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._server: asyncio.Server | None = None
+        self._path: str | None = None
+
+    @property
+    def addresses(self) -> list[str]:
+        """Where it listens, each as text: `host:port`, `[v6]:port` or `unix:PATH`."""
+        sockets = self._server.sockets if self._server is not None else ()
+        return [address_text(socket.getsockname()) for socket in sockets]
+
+    @property
+    def connections(self) -> int:
+        """How many connections there are."""
+        return len(self._endpoints)
+
+    async def close(self, grace: float = 0.0) -> None:
+        """Stop listening, let the connections end by themselves for `grace` seconds, then cut those that are left."""
+        if self._server is not None:
+            self._server.close()
+        if self._path is not None:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._path)
+            self._path = None
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(grace):
+                await self._idle.wait()
+        for task in self._tasks:
+            task.cancel()
+        for endpoint in list(self._endpoints):
+            endpoint.abort()
+        await self._idle.wait()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: object, error: BaseException | None, traceback: TracebackType | None) -> None:
+        await self.close()
+
+    async def listen(self, where: dict[str, Any], *, ssl: tls.SSLContext | None, backlog: int) -> None:
+        loop = asyncio.get_running_loop()
+        self._path = where.get("path")
+        create = loop.create_server if self._path is None else loop.create_unix_server
+        self._server = await create(self.make_endpoint, **where, ssl=ssl, backlog=backlog)
+
+    # the endpoints' side
+
+    def make_endpoint(self) -> _Endpoint:
+        endpoint = self._make()
+        endpoint._server = self  # noqa: SLF001
+        return endpoint
+
+    def connected(self, endpoint: _Endpoint) -> None:
+        self._endpoints.add(endpoint)
+        self._idle.clear()
+        if isinstance(endpoint, FrameStream):
+            task = asyncio.get_running_loop().create_task(self._handle(endpoint))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def disconnected(self, endpoint: _Endpoint) -> None:
+        self._endpoints.discard(endpoint)
+        if not self._endpoints:
+            self._idle.set()
+
+    async def _handle(self, stream: FrameStream) -> None:
+        assert self._handler is not None
+        peer = stream.peername
+        try:
+            async with stream:
+                await self._handler(stream)
+        except (EndOfStreamError, FrameError, OSError) as error:  # the peer's doing, and no news to the handler's author
+            logger.debug("connection of %s ended: %s", peer, error)
+        except Exception as error:  # the handler's
+            context = {"message": f"the handler of {peer} failed", "exception": error, "protocol": stream}
+            asyncio.get_running_loop().call_exception_handler(context)
+
+
+class connect:  # noqa: N801  it is called like a function
+    """Connect to `host` and `port`, or to the Unix socket `path`: `async with connect(...) as stream`, or `await` it.
+
+    `format`: of the frames in both directions; `on_oversize`: as for `Decoder`; `ssl`: a context, or True for the usual one;
+    `server_hostname`: the name on the certificate, if it is not `host`; `timeout`: seconds until the connection must stand.
+
+    Raise OSError if there is no connection, TimeoutError after `timeout`, ValueError unless there is one address.
+    """
+
+    def __init__(
+        self,
+        host: str | None = None,
+        port: int | None = None,
+        *,
+        path: str | os.PathLike[str] | None = None,
+        format: FrameFormat = DEFAULT_FORMAT,
+        on_oversize: OnOversize = "raise",
+        ssl: tls.SSLContext | bool | None = None,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        self._where = _where(host, port, path)
+        self._tls: dict[str, Any] = {"ssl": ssl or None, "server_hostname": server_hostname}
+        self._make = lambda: FrameStream(format, on_oversize)
+        self._timeout = timeout
+
+    def __await__(self) -> Generator[Any, None, FrameStream]:
+        return self._connect().__await__()
+
+    async def __aenter__(self) -> FrameStream:
+        self._stream = await self._connect()
+        return self._stream
+
+    async def __aexit__(self, kind: object, error: BaseException | None, traceback: TracebackType | None) -> None:
+        await self._stream.close()
+
+    async def _connect(self) -> FrameStream:
+        loop = asyncio.get_running_loop()
+        create = loop.create_unix_connection if "path" in self._where else loop.create_connection
+        async with asyncio.timeout(self._timeout):
+            _, stream = await create(self._make, **self._where, **self._tls)
+        return stream
+
+
+async def serve(
+    handler: Callable[[FrameStream], Awaitable[None]] | type[FrameProtocol],
+    host: str | None = None,
+    port: int | None = None,
+    *,
+    path: str | os.PathLike[str] | None = None,
+    format: FrameFormat = DEFAULT_FORMAT,
+    on_oversize: OnOversize = "raise",
+    ssl: tls.SSLContext | None = None,
+    backlog: int = BACKLOG,
+) -> FrameServer:
+    """Listen on `host` and `port` (0 picks a free one), or on the Unix socket `path`; `async with` closes the server.
+
+    `handler`: `async def handler(stream)`, a task for each connection, which is closed when it returns; or a class derived from
+    `FrameProtocol`, of which each connection makes one. A handler need not catch what a peer does (`FrameError`,
+    `EndOfStreamError`, OSError); other exceptions go to the loop's exception handler.
+
+    Raise OSError if the address cannot be bound, ValueError unless there is one.
+    """
+    where = _where(host, port, path)
+    if isinstance(handler, type):
+        server = FrameServer(lambda: handler(format, on_oversize), None)
+    else:
+        server = FrameServer(lambda: FrameStream(format, on_oversize), handler)
+    await server.listen(where, ssl=ssl, backlog=backlog)
+    return server
+
+
+def _where(host: str | None, port: int | None, path: str | os.PathLike[str] | None) -> dict[str, Any]:
+    """Return the address as the loops' keyword arguments."""
+    if path is not None and host is None and port is None:
+        return {"path": os.fspath(path)}
+    if path is None and host is not None and port is not None:
+        return {"host": host, "port": port}
+    raise _errors.no_address()
+
+
+def _join_small(parts: list[bytes]) -> list[bytes]:
+    """Return the same bytes in fewer parts: small ones joined, large ones as they are."""
+    joined: list[bytes] = []
+    small: list[bytes] = []
+    for part in parts:
+        if len(part) < GATHER_SIZE:
+            small.append(part)
+        else:
+            joined += b"".join(small), part
+            small = []
+    return [*joined, b"".join(small)] if small else joined

@@ -1,0 +1,383 @@
+"""The blocking front: frames over a socket of the standard library: TCP, Unix sockets, TLS. The twin of `aio`.
+
+`FrameSocket` receives into the decoder's memory and sends what the encoder made; it decodes a payload when `recv` asks for one,
+and not before, so that what follows may belong to another protocol (`detach`). Its timeouts may strike at any byte: what was
+received stays in the decoder, what was not sent yet stays here and leaves first the next time.
+
+A stream ends in one of three ways, told apart everywhere: cleanly, at a frame boundary (`EndOfStreamError`); truncated
+(`IncompleteFrameError`); or by a failure of the connection (OSError) or of the bytes (another `FrameError`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import ssl as tls
+import stat
+import struct
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Final, Literal, Self
+
+from . import _errors
+from ._address import address_text
+from ._codec import Decoder, Encoder
+from ._errors import EndOfStreamError, MisuseError
+from ._format import FrameFormat
+
+if TYPE_CHECKING:
+    from socket import socket as Socket  # noqa: N812  the class has a property of that name
+    from types import TracebackType
+
+    from typing_extensions import Buffer
+
+DEFAULT_FORMAT: Final = FrameFormat("u32be")
+GATHER_SIZE: Final = 64 * 1024  # as in aio: from here on the payload itself goes to the kernel, without a copy
+CLOSE_TIMEOUT: Final = 5.0  # seconds for a peer to take what a timed-out send left
+BACKLOG: Final = 1024  # connections the kernel may hold until they are accepted; it cuts this to its own limit
+MAX_PARTS: Final = min(os.sysconf("SC_IOV_MAX"), 1024)  # of one sendmsg
+# What leaves a socket sound, so that the call may be repeated. InterruptedError: what a signal handler of the program raised.
+NOT_NOW: Final = (TimeoutError, BlockingIOError, InterruptedError, tls.SSLWantReadError, tls.SSLWantWriteError)
+
+OnOversize = Literal["raise", "skip"]
+
+
+class FrameSocket:
+    """A connection to receive payloads from and to send payloads on; `connect` and `FrameListener` make it, or wrap a socket.
+
+    `socket`: a connected stream socket, which belongs to this object from now on. A timeout that is set on it holds where
+    `timeout` is not given. One thread at a time may receive, and one send. Iteration yields payloads and stops at a clean end.
+    """
+
+    def __init__(self, socket: Socket, format: FrameFormat = DEFAULT_FORMAT, on_oversize: OnOversize = "raise") -> None:
+        self._socket = socket
+        self._decoder = Decoder(format, on_oversize)
+        self._encoder = Encoder(format)
+        # TLS has no gathered writes; a netstring's comma would need a third part.
+        self._gathers = not isinstance(socket, tls.SSLSocket) and not format.trailer_length
+        self._unsent: list[memoryview] = []
+        self._end: Exception | None = None  # what recv() raises from now on
+        self._sending_end: Exception | None = None  # what send() raises from now on
+
+    @property
+    def format(self) -> FrameFormat:
+        """The `FrameFormat` of both directions."""
+        return self._decoder.format
+
+    @property
+    def socket(self) -> Socket:
+        """The socket underneath. Bytes that are read from it past this object are lost to it."""
+        return self._socket
+
+    @property
+    def peername(self) -> str:
+        """The peer's address as text: `host:port`, `[v6]:port` or `unix:PATH`."""
+        return address_text(self._socket.getpeername())
+
+    @property
+    def sockname(self) -> str:
+        """The own address as text."""
+        return address_text(self._socket.getsockname())
+
+    @property
+    def skipped(self) -> int:
+        """How many oversize frames were skipped."""
+        return self._decoder.skipped
+
+    def abort(self) -> None:
+        """Cut the connection now, with a reset where there is such a thing; what was not sent yet is lost."""
+        self._close(_errors.closed("abort"))
+        with contextlib.suppress(OSError):  # a Unix socket has no such option, and a failed one is cut already
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._socket.close()
+
+    def send(self, payload: Buffer, timeout: float | None = None) -> None:
+        """Send a payload, within `timeout` seconds.
+
+        Raise as `Encoder.encode` does; OSError if the connection failed; `MisuseError` after `send_eof`, `close` or `detach`;
+        TimeoutError (BlockingIOError on a non-blocking socket) if the peer takes too long: the frame is then accepted, and what
+        is left of it goes out first with the next `send` or `flush`. Anything else is a bug.
+        """
+        self._send(self._encode(payload), timeout)
+
+    def send_many(self, payloads: Iterable[Buffer], timeout: float | None = None) -> None:
+        """Send payloads, all or none of them; otherwise as `send`."""
+        payloads = list(payloads)
+        if any(type(payload) is bytes and len(payload) >= GATHER_SIZE for payload in payloads):
+            self._send([part for payload in payloads for part in self._encode(payload)], timeout)
+        else:
+            self._send([self._encoder.encode_many(payloads)], timeout)
+
+    def flush(self, timeout: float | None = None) -> None:
+        """Send what a `send` that timed out has left; raise as `send` does."""
+        self._send([], timeout)
+
+    def send_eof(self) -> None:
+        """Tell the peer that no frame follows; receiving goes on. TLS cannot do that: it raises NotImplementedError."""
+        self.flush()
+        if isinstance(self._socket, tls.SSLSocket):
+            raise _errors.no_half_close()
+        self._socket.shutdown(socket.SHUT_WR)
+        self._sending_end = _errors.closed("send_eof")
+
+    def recv(self, timeout: float | None = None) -> bytes:
+        """Return the next payload; wait for it `timeout` seconds at most.
+
+        It may time out at any byte: nothing is lost, and the next `recv` goes on from there.
+
+        Raise `EndOfStreamError` at a clean end, `IncompleteFrameError` at a truncated one, another `FrameError` for what is no
+        frame, OSError if the connection failed, TimeoutError after the time (BlockingIOError on a non-blocking socket),
+        `MisuseError` after `close` or `detach`. Anything else is a bug.
+        """
+        if self._end is not None:
+            raise self._end
+        frames = self._decoder.feed(b"", 1)
+        if not frames:
+            with self._deadline(timeout) as limit_call:
+                while not frames:
+                    limit_call()
+                    frames = self._receive()
+        return frames[0]
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> bytes:
+        try:
+            return self.recv()
+        except EndOfStreamError:
+            raise StopIteration from None
+
+    def detach(self) -> tuple[Socket, bytes]:
+        """Hand over the socket, and the bytes that came and belong to no received payload; this object is closed then.
+
+        They are for another protocol. Raise TimeoutError while a `send` that timed out has left something, `MisuseError` when
+        this is closed already.
+        """
+        if isinstance(self._end, MisuseError):
+            raise self._end
+        self.flush()
+        tail = self._decoder.detach()
+        self._close(_errors.closed("detach"))
+        return self._socket, tail
+
+    def close(self, timeout: float = CLOSE_TIMEOUT) -> None:
+        """End the connection; first send what a `send` that timed out has left, within `timeout` seconds. Safe to repeat."""
+        if self._end is not None and self._end is self._sending_end:  # closed, aborted or detached before
+            return
+        with contextlib.suppress(OSError, MisuseError):
+            self.flush(timeout)
+        self._close(_errors.closed("close"))
+        if isinstance(self._socket, tls.SSLSocket):
+            self._socket.settimeout(0)  # say that nothing follows, but do not wait for the answer
+            with contextlib.suppress(OSError, ValueError):
+                self._socket.unwrap()
+        self._socket.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self.close()
+
+    # own
+
+    def _encode(self, payload: Buffer) -> list[bytes]:
+        """Return what goes on the wire for a payload; a large one is not copied, unless it might change before it is sent."""
+        if self._gathers and type(payload) is bytes and len(payload) >= GATHER_SIZE:
+            return [self._encoder.header(len(payload)), payload]
+        return [self._encoder.encode(payload)]
+
+    def _send(self, parts: list[bytes], timeout: float | None) -> None:
+        if self._sending_end is not None:
+            raise self._sending_end
+        self._unsent += map(memoryview, parts)
+        with self._deadline(timeout) as limit_call:
+            while self._unsent:
+                limit_call()
+                try:
+                    self._advance(self._send_some())
+                except NOT_NOW:
+                    raise
+                except OSError as error:
+                    self._sending_end = error
+                    raise
+
+    def _send_some(self) -> int:
+        if len(self._unsent) == 1 or not self._gathers:
+            return self._socket.send(self._unsent[0])
+        return self._socket.sendmsg(self._unsent[:MAX_PARTS])
+
+    def _advance(self, sent: int) -> None:
+        """Drop `sent` bytes from the front of what is unsent."""
+        while sent:
+            first = self._unsent.pop(0)
+            if sent < len(first):
+                self._unsent.insert(0, first[sent:])
+            sent -= min(sent, len(first))
+
+    def _receive(self) -> list[bytes]:
+        """Read once; return the next payload if that completed it."""
+        try:
+            nbytes = self._socket.recv_into(self._decoder.get_buffer())
+        except NOT_NOW:
+            raise
+        except OSError as error:  # to be said again: the next read might look like a clean end
+            self._end = error
+            raise
+        if nbytes == 0:
+            self._end = _errors.why_ended(self._decoder.finish)
+            raise self._end
+        return self._decoder.buffer_updated(nbytes, 1)
+
+    @contextlib.contextmanager
+    def _deadline(self, timeout: float | None) -> Iterator[Callable[[], None]]:
+        """Yield a function that limits the next call on the socket to what is left of `timeout`."""
+        if timeout is None:
+            yield lambda: None
+            return
+        before, deadline = self._socket.gettimeout(), time.monotonic() + timeout
+        try:
+            # Never zero, which would mean something else to a socket: the call is tried once, and then timed out.
+            yield lambda: self._socket.settimeout(max(deadline - time.monotonic(), 1e-6))
+        finally:
+            if self._socket.fileno() != -1:
+                self._socket.settimeout(before)
+
+    def _close(self, reason: Exception) -> None:
+        self._end = self._sending_end = reason
+        self._unsent.clear()
+
+
+class FrameListener:
+    """What `listen` returns: a listening socket that makes a `FrameSocket` of each connection; iteration accepts for ever."""
+
+    def __init__(
+        self,
+        socket: Socket,
+        format: FrameFormat = DEFAULT_FORMAT,
+        on_oversize: OnOversize = "raise",
+        ssl: tls.SSLContext | None = None,
+    ) -> None:
+        self._socket = socket
+        self._format = format
+        self._on_oversize = on_oversize
+        self._ssl = ssl
+
+    @property
+    def addresses(self) -> list[str]:
+        """Where it listens, as text: `host:port`, `[v6]:port` or `unix:PATH`."""
+        return [address_text(self._socket.getsockname())] if self._socket.fileno() != -1 else []
+
+    def accept(self, timeout: float | None = None) -> FrameSocket:
+        """Wait for a connection, `timeout` seconds at most; raise TimeoutError after that, OSError if there can be none.
+
+        A TLS handshake takes place with the first `recv` or `send`, so that a client that delays it does not delay others.
+        """
+        self._socket.settimeout(timeout)
+        connection, _ = self._socket.accept()
+        connection.settimeout(None)
+        _set_nodelay(connection)
+        if self._ssl is not None:
+            connection = self._ssl.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+        return FrameSocket(connection, self._format, self._on_oversize)
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> FrameSocket:
+        return self.accept()
+
+    def close(self) -> None:
+        """Stop listening; the connections go on. Safe to repeat."""
+        address = self._socket.getsockname() if self._socket.fileno() != -1 else None
+        self._socket.close()
+        if isinstance(address, str) and address:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(address)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self.close()
+
+
+def connect(
+    host: str | None = None,
+    port: int | None = None,
+    *,
+    path: str | os.PathLike[str] | None = None,
+    format: FrameFormat = DEFAULT_FORMAT,
+    on_oversize: OnOversize = "raise",
+    ssl: tls.SSLContext | bool | None = None,
+    server_hostname: str | None = None,
+    timeout: float | None = None,
+) -> FrameSocket:
+    """Connect to `host` and `port`, or to the Unix socket `path`; `with` closes the connection.
+
+    `format`: of the frames in both directions; `on_oversize`: as for `Decoder`; `ssl`: a context, or True for the usual one;
+    `server_hostname`: the name on the certificate, if it is not `host`; `timeout`: seconds until the connection must stand.
+
+    Raise OSError if there is no connection, TimeoutError after `timeout`, ValueError unless there is one address.
+    """
+    if path is not None and host is None and port is None:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    elif path is None and host is not None and port is not None:
+        connection = socket.create_connection((host, port), timeout)
+    else:
+        raise _errors.no_address()
+    try:
+        connection.settimeout(timeout)
+        if path is not None:
+            connection.connect(os.fspath(path))
+        _set_nodelay(connection)
+        if ssl:
+            context = tls.create_default_context() if ssl is True else ssl
+            connection = context.wrap_socket(connection, server_hostname=server_hostname or host)
+        connection.settimeout(None)
+    except BaseException:
+        connection.close()
+        raise
+    return FrameSocket(connection, format, on_oversize)
+
+
+def listen(
+    host: str | None = None,
+    port: int | None = None,
+    *,
+    path: str | os.PathLike[str] | None = None,
+    format: FrameFormat = DEFAULT_FORMAT,
+    on_oversize: OnOversize = "raise",
+    ssl: tls.SSLContext | None = None,
+    backlog: int = BACKLOG,
+) -> FrameListener:
+    """Listen on `host` and `port` (0 picks a free one), or on the Unix socket `path`; `with` closes the listener.
+
+    A name with several addresses binds the first. Raise OSError if the address cannot be bound, ValueError unless there is one.
+    """
+    if path is not None and host is None and port is None:
+        name = os.fspath(path)
+        with contextlib.suppress(FileNotFoundError):
+            if stat.S_ISSOCK(os.stat(name).st_mode):  # what a server left that did not end in order
+                os.unlink(name)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            listener.bind(name)
+            listener.listen(backlog)
+        except BaseException:
+            listener.close()
+            raise
+    elif path is None and host is not None and port is not None:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        listener = socket.create_server(address[:2], family=family, backlog=backlog)
+    else:
+        raise _errors.no_address()
+    return FrameListener(listener, format, on_oversize, ssl)
+
+
+def _set_nodelay(connection: socket.socket) -> None:
+    """Have frames leave at once, as asyncio does: waiting for more is the sender's choice, who has `send_many`."""
+    if connection.family != socket.AF_UNIX:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -1,0 +1,533 @@
+"""What only the asyncio front has: callbacks, cancellation, the server. Scenarios of both fronts are in test_fronts.py."""
+
+import asyncio
+import contextlib
+import socket
+import ssl
+import struct
+
+import aiofastnet
+import pytest
+import trustme
+import uvloop
+
+from fastframe import EndOfStreamError, FrameFormat, FrameTooLargeError, IncompleteFrameError, MisuseError, aio
+
+U32 = FrameFormat("u32be", max_payload_length=2 << 20)
+
+
+def frame(payload: bytes) -> bytes:
+    return struct.pack(">I", len(payload)) + payload
+
+
+async def until(condition) -> None:
+    """Let the loop turn until it has done what nothing else tells."""
+    while not condition():  # noqa: ASYNC110  there is no event
+        await asyncio.sleep(0)
+
+
+@pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def run(request, codec, monkeypatch):
+    """Run a coroutine on either loop with either codec; what the loop would only log fails the test."""
+    monkeypatch.setattr(aio, "Decoder", codec.Decoder)
+    monkeypatch.setattr(aio, "Encoder", codec.Encoder)
+    complaints = []
+
+    def run(main, expect_complaint=""):
+        async def limited():
+            asyncio.get_running_loop().set_exception_handler(lambda loop, context: complaints.append(context))
+            async with asyncio.timeout(30):
+                await main()
+
+        with asyncio.Runner(loop_factory=request.param) as runner:
+            runner.run(limited())
+        expected = [expect_complaint] if expect_complaint else []
+        assert [complaint["message"][: len(expect_complaint)] for complaint in complaints] == expected, complaints
+
+    return run
+
+
+class Recorder(aio.FrameProtocol):
+    """Echo, and keep what was called."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.calls = []
+        self.over = asyncio.get_running_loop().create_future()
+
+    def connected(self):
+        self.calls.append("connected")
+
+    def frames_received(self, frames):
+        self.calls.append(list(frames))
+        self.send_many(frames)
+
+    def ended(self, error):
+        self.calls.append("ended")
+        self.over.set_result(error)
+
+
+@contextlib.asynccontextmanager
+async def recorded(format=U32, on_oversize="raise", protocol=Recorder):
+    """Yield a protocol that serves one connection, and the client's reader and writer."""
+    made = []
+
+    def make():
+        made.append(protocol(format, on_oversize))
+        return made[0]
+
+    server = await asyncio.get_running_loop().create_server(make, "127.0.0.1", 0)
+    reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+    await until(lambda: made and made[0].calls)
+    try:
+        yield made[0], reader, writer
+    finally:
+        writer.close()
+        server.close()
+        await asyncio.wait_for(asyncio.shield(made[0].over), 10)
+
+
+# Callbacks
+
+
+def test_protocol_echoes_what_a_read_completed_and_ends_cleanly(run):
+    async def main():
+        async with recorded() as (protocol, reader, writer):
+            wire = frame(b"one") + frame(b"") + frame(b"three")
+            writer.write(wire)
+            writer.write_eof()
+            assert await reader.read() == wire
+            assert await protocol.over is None
+            assert protocol.calls == ["connected", [b"one", b"", b"three"], "ended"]
+
+    run(main)
+
+
+def test_protocol_answers_good_frames_before_it_ends_with_a_bad_one(run):
+    async def main():
+        async with recorded() as (protocol, reader, writer):
+            writer.write(frame(b"good") + b"SSH-2.0-")
+            assert await reader.readexactly(8) == frame(b"good")
+            error = await protocol.over
+            assert isinstance(error, FrameTooLargeError)
+            assert (error.offset, error.frames) == (8, [])
+
+    run(main)
+
+
+def test_protocol_tells_a_truncated_end(run):
+    async def main():
+        async with recorded() as (protocol, _reader, writer):
+            writer.write(frame(b"good") + b"\0\0\0")
+            writer.write_eof()
+            error = await protocol.over
+            assert isinstance(error, IncompleteFrameError)
+            assert (error.pending, error.expected) == (3, 4)
+
+    run(main)
+
+
+def test_protocol_tells_a_failure(run):
+    async def main():
+        async with recorded() as (protocol, reader, writer):
+            writer.write(frame(b"good"))
+            await reader.readexactly(8)
+            writer.transport.get_extra_info("socket").setsockopt(1, 13, struct.pack("ii", 1, 0))  # SO_LINGER: a reset
+            writer.transport.abort()
+            assert isinstance(await protocol.over, ConnectionResetError)
+
+    run(main)
+
+
+def test_protocol_that_raises_is_told_its_own_exception(run):
+    class Failing(Recorder):
+        def frames_received(self, frames):
+            raise ZeroDivisionError
+
+    async def main():
+        async with recorded(protocol=Failing) as (protocol, _reader, writer):
+            writer.write(frame(b"x"))
+            assert isinstance(await protocol.over, ZeroDivisionError)
+
+    run(main, expect_complaint="Fatal error")
+
+
+def test_protocol_skips_oversize_frames(run):
+    async def main():
+        async with recorded(FrameFormat("u32be", max_payload_length=4), "skip") as (protocol, reader, writer):
+            writer.write(frame(b"long one") + frame(b"ok"))
+            assert await reader.readexactly(6) == frame(b"ok")
+            assert protocol.skipped == 1
+
+    run(main)
+
+
+def test_protocol_stops_reading_while_its_answers_are_not_taken(run):
+    async def main():
+        async with recorded() as (protocol, reader, writer):
+            payload = bytes(1 << 20)
+            wrote = asyncio.create_task(asyncio.wait_for(flood(writer, frame(payload) * 64), 20))
+            await until(lambda: protocol._reading_paused)
+            held = protocol.transport.get_write_buffer_size()
+            await asyncio.sleep(0.2)  # not for a thing to happen: for it not to happen
+            assert protocol.transport.get_write_buffer_size() == held <= 2 * len(frame(payload)) + 300_000
+            for _ in range(64):
+                assert await reader.readexactly(4 + len(payload)) == frame(payload)
+            await wrote
+
+    async def flood(writer, data):
+        writer.write(data)
+        await writer.drain()
+
+    run(main)
+
+
+def test_small_frames_of_one_turn_leave_in_one_write(run):
+    async def main():
+        async with recorded() as (protocol, reader, _writer):
+            written = spy_writes(protocol)
+            for number in range(100):
+                protocol.send(b"%d" % number)
+            assert written == []
+            await asyncio.sleep(0)
+            assert written == [b"".join(frame(b"%d" % number) for number in range(100))]
+            await reader.readexactly(len(written[0]))
+
+    run(main)
+
+
+def test_a_large_payload_is_not_copied(run):
+    async def main():
+        async with recorded() as (protocol, reader, _writer):
+            written = spy_writes(protocol)
+            large = bytes(1 << 20)
+            protocol.send(b"before")
+            protocol.send_many([large, b"after"])
+            await reader.readexactly(10 + 4 + len(large) + 9)
+            assert any(part is large for part in written)
+            assert b"".join(written) == frame(b"before") + frame(large) + frame(b"after")
+
+    run(main)
+
+
+def spy_writes(protocol) -> list[bytes]:
+    """Have what the protocol writes from now on noted, part by part, and written."""
+    written: list[bytes] = []
+
+    class Spy:
+        def __init__(self, transport):
+            self._transport = transport
+
+        def __getattr__(self, name):
+            return getattr(self._transport, name)
+
+        def writelines(self, parts):
+            written.extend(parts)
+            self._transport.writelines(parts)
+
+        def write(self, part):
+            written.append(part)
+            self._transport.write(part)
+
+    protocol._transport = Spy(protocol._transport)
+    return written
+
+
+# Streams
+
+
+@contextlib.asynccontextmanager
+async def stream_and_peer(format=U32, **options):
+    accepted = asyncio.get_running_loop().create_future()
+
+    async def handler(reader, writer):
+        accepted.set_result((reader, writer))
+
+    server = await asyncio.start_server(handler, "127.0.0.1", 0)
+    host, port = server.sockets[0].getsockname()
+    async with aio.connect(host, port, format=format, **options) as stream:
+        reader, writer = await accepted
+        yield stream, reader, writer
+    writer.close()
+    server.close()
+
+
+def test_recv_can_be_cancelled_at_every_byte_and_loses_nothing(run):
+    async def main():
+        async with stream_and_peer() as (stream, _reader, writer):
+            received = []
+            for byte in frame(b"abc") + frame(b"") + frame(b"d"):
+                receiving = asyncio.create_task(stream.recv())
+                await asyncio.sleep(0)
+                writer.write(bytes([byte]))
+                await asyncio.sleep(0.005)
+                if receiving.done():
+                    received.append(await receiving)
+                else:
+                    receiving.cancel()
+                    with pytest.raises(asyncio.CancelledError):
+                        await receiving
+            while len(received) < 3:
+                received.append(await stream.recv())
+            assert received == [b"abc", b"", b"d"]
+
+    run(main)
+
+
+def test_a_payload_that_completes_as_its_recv_is_cancelled_goes_to_the_next(run):
+    async def main():
+        async with stream_and_peer() as (stream, _reader, writer):
+            receiving = asyncio.create_task(stream.recv())
+            await asyncio.sleep(0)
+            writer.write(frame(b"kept") + frame(b"next"))
+            await until(lambda: stream._received)
+            receiving.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await receiving
+            with pytest.raises(MisuseError, match="recv"):
+                stream.detach()
+            assert [await stream.recv(), await stream.recv()] == [b"kept", b"next"]
+
+    run(main)
+
+
+def test_one_task_at_a_time_may_receive(run):
+    async def main():
+        async with stream_and_peer() as (stream, _reader, writer):
+            first = asyncio.create_task(stream.recv())
+            await asyncio.sleep(0)
+            with pytest.raises(MisuseError, match="one at a time"):
+                await stream.recv()
+            writer.write(frame(b"for the first"))
+            assert await first == b"for the first"
+
+    run(main)
+
+
+def test_closing_wakes_a_recv_that_waits(run):
+    async def main():
+        async with stream_and_peer() as (stream, _reader, _writer):
+            receiving = asyncio.create_task(stream.recv())
+            await asyncio.sleep(0)
+            await stream.close()
+            with pytest.raises(MisuseError, match="close"):
+                await receiving
+
+    run(main)
+
+
+def test_a_close_that_the_peer_prevents_is_cut_in_time(run):
+    async def main():
+        async with stream_and_peer() as (stream, _reader, _writer):
+            sending = asyncio.create_task(stream.send_many([bytes(1 << 20)] * 64))
+            await asyncio.sleep(0.1)
+            assert not sending.done()
+            await stream.close(timeout=0.1)
+            with pytest.raises(OSError, match="closed on this side"):
+                await sending
+
+    run(main)
+
+
+def test_abort_is_a_failure_for_those_who_wait(run):
+    async def main():
+        async with stream_and_peer() as (stream, _reader, _writer):
+            receiving = asyncio.create_task(stream.recv())
+            await asyncio.sleep(0)
+            stream.abort()
+            with pytest.raises(ConnectionAbortedError):
+                await receiving
+
+    run(main)
+
+
+def test_a_sender_that_never_waits_leaves_others_their_turn(run):
+    async def main():
+        async with stream_and_peer() as (stream, reader, _writer):
+            turns = 0
+
+            async def other():
+                nonlocal turns
+                while True:
+                    turns += 1
+                    await asyncio.sleep(0)
+
+            async def drain():
+                while await reader.read(1 << 20):
+                    pass
+
+            tasks = [asyncio.create_task(other()), asyncio.create_task(drain())]
+            for _ in range(2000):
+                await stream.send(bytes(1000))
+            assert turns > 20
+            for task in tasks:
+                task.cancel()
+
+    run(main)
+
+
+def test_no_connection_no_properties():
+    with pytest.raises(MisuseError, match="no connection"):
+        aio.FrameStream(U32).peername  # noqa: B018
+
+
+def test_connecting_has_a_deadline(run):
+    async def main():
+        # The kernel connects, and nobody answers the TLS handshake.
+        with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(TimeoutError):
+            await aio.connect(*silent.getsockname(), ssl=ssl.create_default_context(), timeout=0.1)
+
+    run(main)
+
+
+# The server
+
+
+def test_serve_counts_connections_and_cuts_them_when_it_closes(run):
+    async def main():
+        async def wait(stream):
+            await stream.recv()
+
+        server = await aio.serve(wait, "127.0.0.1", 0, format=U32)
+        host, _, port = server.addresses[0].rpartition(":")
+        async with aio.connect(host, int(port)) as stream:
+            await until(lambda: server.connections)
+            await server.close()
+            with pytest.raises((OSError, EndOfStreamError)):
+                await stream.recv()
+        assert (server.connections, server.addresses) == (0, [])
+
+    run(main)
+
+
+def test_serve_gives_connections_the_grace_to_end(run):
+    async def main():
+        async def slow(stream):
+            payload = await stream.recv()
+            await asyncio.sleep(0.2)
+            await stream.send(payload)
+
+        server = await aio.serve(slow, "127.0.0.1", 0, format=U32)
+        host, _, port = server.addresses[0].rpartition(":")
+        async with aio.connect(host, int(port)) as stream:
+            await stream.send(b"last words")
+            await until(lambda: server.connections)
+            closing = asyncio.create_task(server.close(grace=20))
+            assert await stream.recv() == b"last words"
+            await closing
+
+    run(main)
+
+
+def test_serve_takes_a_protocol_class(run):
+    async def main():
+        async with await aio.serve(Recorder, "127.0.0.1", 0, format=U32) as server:
+            host, _, port = server.addresses[0].rpartition(":")
+            async with aio.connect(host, int(port), format=U32) as stream:
+                await stream.send(b"to a class")
+                assert await stream.recv() == b"to a class"
+
+    run(main)
+
+
+@pytest.mark.parametrize("sent", [b"", frame(b"x"), b"\xff" * 4, b"\0"], ids=["end", "frame", "bad", "cut"])
+def test_serve_spares_handlers_what_peers_do(run, sent):
+    async def main():
+        async def greedy(stream):
+            while True:
+                await stream.recv()
+
+        async with await aio.serve(greedy, "127.0.0.1", 0, format=U32) as server:
+            host, _, port = server.addresses[0].rpartition(":")
+            reader, writer = await asyncio.open_connection(host, int(port))
+            writer.write(sent)
+            writer.write_eof()
+            assert await reader.read() == b""
+            writer.close()
+
+    run(main)
+
+
+def test_serve_reports_what_a_handler_did_wrong(run):
+    async def main():
+        async def wrong(stream):
+            raise ZeroDivisionError
+
+        async with await aio.serve(wrong, "127.0.0.1", 0) as server:
+            host, _, port = server.addresses[0].rpartition(":")
+            async with aio.connect(host, int(port)) as stream:
+                with pytest.raises(EndOfStreamError):
+                    await stream.recv()
+
+    run(main, expect_complaint="the handler of 127.0.0.1")
+
+
+def test_serve_does_not_close_what_a_handler_detached(run):
+    async def main():
+        detached = asyncio.get_running_loop().create_future()
+
+        async def upgrade(stream):
+            await stream.recv()
+            detached.set_result(stream.detach())
+
+        async with await aio.serve(upgrade, "127.0.0.1", 0) as server:
+            host, _, port = server.addresses[0].rpartition(":")
+            reader, writer = await asyncio.open_connection(host, int(port))
+            writer.write(frame(b"raw from here") + b"tail")
+            transport, tail = await detached
+            assert tail == b"tail"
+            transport.write(b"raw answer")
+            assert await reader.readexactly(10) == b"raw answer"
+            transport.close()
+            writer.close()
+
+    run(main)
+
+
+# TLS, and the third loop's transports
+
+
+def tls_contexts():
+    authority = trustme.CA()
+    server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
+    authority.issue_cert("127.0.0.1").configure_cert(server)
+    authority.configure_trust(client)
+    return server, client
+
+
+def test_a11_large_payloads_through_tls(run):
+    async def main():
+        server_context, client_context = tls_contexts()
+        async with await aio.serve(Recorder, "127.0.0.1", 0, format=U32, ssl=server_context) as server:
+            host, _, port = server.addresses[0].rpartition(":")
+            async with aio.connect(host, int(port), format=U32, ssl=client_context) as stream:
+                payloads = [bytes([number]) * (number * 30_011) for number in range(40)]
+                sending = asyncio.create_task(stream.send_many(payloads))
+                assert [await stream.recv() for _ in payloads] == payloads
+                await sending
+                with pytest.raises(NotImplementedError, match="TLS"):
+                    stream.send_eof()
+
+    run(main)
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+def test_aiofastnet_transports(codec, monkeypatch, tls):
+    monkeypatch.setattr(aio, "Decoder", codec.Decoder)
+    monkeypatch.setattr(aio, "Encoder", codec.Encoder)
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        server_context, client_context = tls_contexts() if tls else (None, None)
+        server = await aiofastnet.create_server(loop, lambda: Recorder(U32), "127.0.0.1", 0, ssl=server_context)
+        host, port = server.sockets[0].getsockname()
+        make = lambda: aio.FrameStream(U32)  # noqa: E731
+        _, stream = await aiofastnet.create_connection(loop, make, host, port, ssl=client_context)
+        async with stream:
+            payloads = [bytes([number]) * (number * 30_011) for number in range(20)]
+            sending = asyncio.create_task(stream.send_many(payloads))
+            assert [await stream.recv() for _ in payloads] == payloads
+            await sending
+        server.close()
+
+    asyncio.run(asyncio.wait_for(main(), 30))

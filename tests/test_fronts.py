@@ -1,0 +1,527 @@
+"""One list of scenarios over both fronts, both codecs and two event loops; the peer is a plain socket that sees the bytes.
+
+A scenario is a coroutine `(stream, peer)`. The blocking front takes part through `Threaded`, which runs each call in a thread.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import socket
+import ssl
+import struct
+from collections.abc import Awaitable, Callable
+
+import pytest
+import trustme
+import uvloop
+
+from fastframe import (
+    CorruptFrameError,
+    EndOfStreamError,
+    FrameFormat,
+    FrameTooLargeError,
+    IncompleteFrameError,
+    MisuseError,
+    aio,
+    sync,
+)
+
+U32 = FrameFormat("u32be", max_payload_length=4 << 20)
+PAYLOADS = [b"", b"a", bytes(range(256)), b"x" * 70_000, b"y" * (1 << 20), b"", b"end"]
+
+
+def frame(payload: bytes) -> bytes:
+    return struct.pack(">I", len(payload)) + payload
+
+
+class Threaded:
+    """A FrameSocket whose calls are awaited, so that it can stand where a FrameStream does."""
+
+    def __init__(self, blocking):
+        self.blocking = blocking
+
+    def __getattr__(self, name):
+        attribute = getattr(self.blocking, name)
+        if name not in ("send", "send_many", "recv", "close"):
+            return attribute
+        return lambda *args, **kwargs: asyncio.to_thread(attribute, *args, **kwargs)
+
+    async def __aenter__(self):
+        return self
+
+    async def __aexit__(self, *error):
+        await self.close()
+
+
+class Peer:
+    """The other end: a socket without a codec. Its waits end after ten seconds."""
+
+    def __init__(self, raw: socket.socket):
+        raw.settimeout(10)
+        self.raw = raw
+
+    async def send(self, data: bytes) -> None:
+        await asyncio.to_thread(self.raw.sendall, data)
+
+    async def recv(self, length: int) -> bytes:
+        def read() -> bytes:
+            data = bytearray()
+            while len(data) < length and (more := self.raw.recv(length - len(data))):
+                data += more
+            return bytes(data)
+
+        return await asyncio.to_thread(read)
+
+    def end(self) -> None:
+        self.raw.shutdown(socket.SHUT_WR)
+
+    def reset(self) -> None:
+        self.raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.raw.close()
+
+
+def tcp_pair() -> tuple[socket.socket, socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        near = socket.create_connection(listener.getsockname())
+        return near, listener.accept()[0]
+
+
+class AioFront:
+    def __init__(self, loop_factory):
+        self.loop_factory = loop_factory
+
+    async def wrap(self, near, format, on_oversize):
+        make = lambda: aio.FrameStream(format, on_oversize)  # noqa: E731
+        _, stream = await asyncio.get_running_loop().create_connection(make, sock=near)
+        return stream
+
+    @contextlib.asynccontextmanager
+    async def echo_server(self, **where):
+        async def echo(stream):
+            async for payload in stream:
+                await stream.send(payload)
+
+        async with await aio.serve(echo, **where) as server:
+            yield server.addresses[0]
+
+    async def connect(self, **where):
+        return await aio.connect(**where)
+
+
+class SyncFront:
+    loop_factory = staticmethod(asyncio.new_event_loop)
+
+    async def wrap(self, near, format, on_oversize):
+        return Threaded(sync.FrameSocket(near, format, on_oversize))
+
+    @contextlib.asynccontextmanager
+    async def echo_server(self, **where):
+        def echo(listener):
+            with contextlib.suppress(TimeoutError), listener.accept(timeout=10) as stream:
+                for payload in stream:
+                    stream.send(payload)
+
+        with sync.listen(**where) as listener:
+            serving = asyncio.create_task(asyncio.to_thread(echo, listener))
+            yield listener.addresses[0]
+            await serving
+
+    async def connect(self, **where):
+        return Threaded(await asyncio.to_thread(lambda: sync.connect(**where)))
+
+
+FRONTS = {
+    "aio-asyncio": AioFront(asyncio.new_event_loop),
+    "aio-uvloop": AioFront(uvloop.new_event_loop),
+    "sync": SyncFront(),
+}
+
+
+@pytest.fixture(params=FRONTS.values(), ids=FRONTS)
+def front(request, codec, monkeypatch):
+    for module in (aio, sync):
+        monkeypatch.setattr(module, "Decoder", codec.Decoder)
+        monkeypatch.setattr(module, "Encoder", codec.Encoder)
+    return request.param
+
+
+def run(front, main: Callable[[], Awaitable[None]]) -> None:
+    async def limited() -> None:
+        async with asyncio.timeout(30):
+            await main()
+
+    with asyncio.Runner(loop_factory=front.loop_factory) as runner:
+        runner.run(limited())
+
+
+@pytest.fixture
+def play(front):
+    """Run a scenario on a fresh connection."""
+
+    def play(scenario, format=U32, on_oversize="raise", **options):
+        async def main():
+            near, far = tcp_pair()
+            with far:
+                async with await front.wrap(near, format, on_oversize) as stream:
+                    await scenario(stream, Peer(far), **options)
+
+        run(front, main)
+
+    return play
+
+
+# Receiving
+
+
+def test_payloads_arrive_whole_and_in_order(play):
+    async def scenario(stream, peer):
+        sending = asyncio.create_task(peer.send(b"".join(map(frame, PAYLOADS))))
+        assert [await stream.recv() for _ in PAYLOADS] == PAYLOADS
+        await sending
+
+    play(scenario)
+
+
+def test_iteration_stops_at_a_clean_end(play):
+    async def scenario(stream, peer):
+        await peer.send(frame(b"one") + frame(b"two"))
+        peer.end()
+        if isinstance(stream, Threaded):
+            assert await asyncio.to_thread(list, stream.blocking) == [b"one", b"two"]
+        else:
+            assert [payload async for payload in stream] == [b"one", b"two"]
+
+    play(scenario)
+
+
+def test_recv_times_out_at_every_byte_and_loses_nothing(play):
+    async def scenario(stream, peer):
+        received = []
+        for byte in b"".join(map(frame, (b"abc", b"", b"d"))):
+            with contextlib.suppress(TimeoutError):
+                received.append(await stream.recv(timeout=0))
+            await peer.send(bytes([byte]))
+        with contextlib.suppress(TimeoutError):
+            while True:
+                received.append(await stream.recv(timeout=0.2))
+        assert received == [b"abc", b"", b"d"]
+
+    play(scenario)
+
+
+def test_a_clean_end_is_told_and_told_again(play):
+    async def scenario(stream, peer):
+        await peer.send(frame(b"last"))
+        peer.end()
+        assert await stream.recv() == b"last"
+        for _ in range(2):
+            with pytest.raises(EndOfStreamError):
+                await stream.recv()
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("cut", range(1, 7))
+def test_a_truncated_end_is_told_at_every_byte(play, cut):
+    async def scenario(stream, peer):
+        await peer.send(frame(b"good") + frame(b"bad")[:cut])
+        peer.end()
+        assert await stream.recv() == b"good"
+        for _ in range(2):
+            with pytest.raises(IncompleteFrameError) as caught:
+                await stream.recv()
+            assert (caught.value.pending, caught.value.expected) == (cut, 4 if cut < 4 else 7)
+            assert caught.value.offset == 8
+
+    play(scenario)
+
+
+def test_a_reset_is_a_failure_and_never_an_end(play):
+    async def scenario(stream, peer):
+        await peer.send(frame(b"good") + b"\0\0")
+        assert await stream.recv() == b"good"
+        peer.reset()
+        for _ in range(2):
+            with pytest.raises(ConnectionResetError):
+                await stream.recv()
+
+    play(scenario)
+
+
+def test_a_bad_frame_is_told_after_the_good_ones_and_again(play):
+    async def scenario(stream, peer):
+        await peer.send(frame(b"one") + frame(b"two") + b"GET / HTTP/1.1")
+        assert await stream.recv() == b"one"
+        assert await stream.recv() == b"two"
+        for _ in range(2):
+            with pytest.raises(FrameTooLargeError) as caught:
+                await stream.recv()
+            assert caught.value.frames == []
+            assert (caught.value.length, caught.value.offset) == (0x47455420, 14)
+
+    play(scenario)
+
+
+def test_a_corrupt_frame_is_told_to_a_receiver_that_waits(play):
+    async def scenario(stream, peer):
+        receiving = asyncio.create_task(stream.recv())
+        await peer.send(b"\xff\xff\xff\xff")
+        with pytest.raises(CorruptFrameError):
+            await receiving
+
+    play(scenario, FrameFormat("i32be"))
+
+
+def test_oversize_frames_are_skipped_on_demand(play):
+    async def scenario(stream, peer):
+        await peer.send(frame(b"a") + frame(b"long") + frame(b"b"))
+        assert [await stream.recv(), await stream.recv()] == [b"a", b"b"]
+        assert stream.skipped == 1
+
+    play(scenario, FrameFormat("u32be", max_payload_length=3), on_oversize="skip")
+
+
+def test_a_peer_that_sends_faster_than_we_receive_is_held_back(play):
+    payload = b"z" * 1000
+    count = 40_000  # 40 MB: more than kernels buffer
+
+    async def scenario(stream, peer):
+        sending = asyncio.create_task(peer.send(frame(payload) * count))
+        assert await stream.recv() == payload
+        await asyncio.sleep(0.3)  # not for a thing to happen: for it not to happen
+        assert not sending.done()
+        for _ in range(count - 1):
+            assert await stream.recv() == payload
+        await sending
+
+    play(scenario)
+
+
+# Sending
+
+
+def test_payloads_are_sent_whole_and_in_order(play):
+    async def scenario(stream, peer):
+        wire = b"".join(map(frame, PAYLOADS))
+        receiving = asyncio.create_task(peer.recv(2 * len(wire)))
+        for payload in PAYLOADS:
+            await stream.send(payload)
+        await stream.send_many(iter(PAYLOADS))
+        assert await receiving == 2 * wire
+
+    play(scenario)
+
+
+def test_a_payload_may_be_changed_after_it_was_sent(play):
+    async def scenario(stream, peer):
+        for size in (10, 1 << 20):
+            payload = bytearray(b"m" * size)
+            receiving = asyncio.create_task(peer.recv(4 + size))
+            await stream.send(payload)
+            payload[:] = bytes(size)
+            assert await receiving == frame(b"m" * size)
+
+    play(scenario)
+
+
+def test_a_peer_that_does_not_receive_holds_us_back_and_nothing_is_torn(play):
+    payloads = [bytes([number]) * (1 << 20) for number in range(40)]
+
+    async def scenario(stream, peer):
+        sent = []
+        with contextlib.suppress(TimeoutError):
+            for payload in payloads:
+                sent.append(payload)
+                if isinstance(stream, Threaded):
+                    await stream.send(payload, timeout=0.3)
+                else:
+                    async with asyncio.timeout(0.3):
+                        await stream.send(payload)
+        assert len(sent) < len(payloads)
+        receiving = asyncio.create_task(peer.recv((4 + (1 << 20)) * (len(sent) + 1)))
+        await stream.send(b"last" * (1 << 18))
+        assert await receiving == b"".join(map(frame, [*sent, b"last" * (1 << 18)]))
+
+    play(scenario)
+
+
+def test_a_payload_over_the_limit_is_not_sent_nor_its_batch(play):
+    async def scenario(stream, peer):
+        with pytest.raises(FrameTooLargeError):
+            await stream.send(bytes(U32.max_payload_length + 1))
+        with pytest.raises(FrameTooLargeError):
+            await stream.send_many([b"good", bytes(U32.max_payload_length + 1)])
+        await stream.send(b"next")
+        assert await peer.recv(8) == frame(b"next")
+
+    play(scenario)
+
+
+def test_a_netstring_of_any_size_gets_its_comma(play):
+    async def scenario(stream, peer):
+        receiving = asyncio.create_task(peer.recv(8 + 100_000 + 6))
+        await stream.send(b"n" * 100_000)
+        await stream.send(b"abc")
+        assert await receiving == b"100000:" + b"n" * 100_000 + b",3:abc,"
+
+    play(scenario, FrameFormat("netstring"))
+
+
+def test_sending_to_a_peer_that_is_gone_fails_and_stays_failed(play):
+    async def scenario(stream, peer):
+        peer.reset()
+
+        async def send_until_it_fails():
+            for _ in itertools.repeat(None, 1000):
+                await stream.send(b"q" * 100_000)
+
+        for _ in range(2):
+            with pytest.raises(OSError):  # noqa: PT011  its class depends on who noticed first
+                await send_until_it_fails()
+
+    play(scenario)
+
+
+# Ends and hand-over
+
+
+def test_each_direction_ends_alone(play):
+    async def scenario(stream, peer):
+        stream.send_eof()
+        assert await peer.recv(1) == b""
+        with pytest.raises(MisuseError, match="send_eof"):
+            await stream.send(b"too late")
+        await peer.send(frame(b"answer"))
+        assert await stream.recv() == b"answer"
+
+    play(scenario)
+
+
+def test_an_answer_follows_the_peers_end(play):
+    async def scenario(stream, peer):
+        await peer.send(frame(b"question"))
+        peer.end()
+        assert await stream.recv() == b"question"
+        with pytest.raises(EndOfStreamError):
+            await stream.recv()
+        await stream.send(b"answer")
+        assert await peer.recv(10) == frame(b"answer")
+
+    play(scenario)
+
+
+def test_what_was_sent_arrives_before_the_close(play):
+    async def scenario(stream, peer):
+        await stream.send(b"w" * 3_000_000)
+        receiving = asyncio.create_task(peer.recv(4_000_000))
+        await stream.close()
+        assert await receiving == frame(b"w" * 3_000_000)
+
+    play(scenario)
+
+
+def test_a_closed_stream_says_so(play):
+    async def scenario(stream, peer):
+        await stream.close()
+        await stream.close()
+        with pytest.raises(MisuseError, match="close"):
+            await stream.send(b"")
+        with pytest.raises(MisuseError, match="close"):
+            await stream.recv()
+        with pytest.raises(MisuseError, match="close"):
+            stream.detach()
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("tail", [b"", b"x", b"\xff" * 9, frame(b"looks like a frame")])
+def test_detach_hands_over_every_byte_behind_the_last_payload(play, tail):
+    async def scenario(stream, peer):
+        await peer.send(frame(b"upgrade") + tail)
+        assert await stream.recv() == b"upgrade"
+        under, early = stream.detach()
+        await peer.send(b"late")
+        if isinstance(stream, Threaded):
+            late = await asyncio.to_thread(under.recv, 100)
+            under.close()
+        else:
+            reader = asyncio.StreamReader()
+            under.set_protocol(asyncio.StreamReaderProtocol(reader))
+            under.resume_reading()
+            late = await reader.readexactly(len(tail) + 4 - len(early))
+            under.close()
+        assert early + late == tail + b"late"
+        with pytest.raises(MisuseError, match="detach"):
+            await stream.recv()
+
+    play(scenario)
+
+
+# Addresses
+
+
+def echo_over(front, connect=None, **where):
+    async def main():
+        async with front.echo_server(**where) as address:
+            options = dict(connect or {})
+            if "path" in where:
+                assert address == f"unix:{where['path']}"
+                options["path"] = where["path"]
+            else:
+                host, _, port = address.rpartition(":")
+                options |= {"host": host.strip("[]"), "port": int(port)}
+                assert host.strip("[]") == where["host"]
+            async with await front.connect(**options) as stream:
+                assert stream.peername == address
+                for payload in PAYLOADS:
+                    await stream.send(payload)
+                    assert await stream.recv() == payload
+
+    run(front, main)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_tcp(front, host):
+    echo_over(front, host=host, port=0)
+
+
+def test_unix(front, tmp_path):
+    path = tmp_path / "socket"
+    echo_over(front, path=str(path))
+    assert not path.exists()
+
+
+def test_unix_takes_the_place_of_a_socket_nobody_serves(front, tmp_path):
+    path = str(tmp_path / "socket")
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(path)
+    echo_over(front, path=path)
+
+
+def test_tls(front):
+    authority = trustme.CA()
+    server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
+    authority.issue_cert("127.0.0.1").configure_cert(server)
+    authority.configure_trust(client)
+    echo_over(front, host="127.0.0.1", port=0, ssl=server, connect={"ssl": client})
+
+
+@pytest.mark.parametrize("where", [{}, {"host": "127.0.0.1"}, {"port": 1}, {"host": "127.0.0.1", "port": 1, "path": "x"}])
+def test_an_address_is_one_thing_or_the_other(front, where):
+    async def main():
+        with pytest.raises(ValueError, match="either a host and a port, or a path"):
+            await front.connect(**where)
+
+    run(front, main)
+
+
+def test_nobody_listening_is_an_oserror(front, tmp_path):
+    async def main():
+        with pytest.raises(OSError, match="No such file"):
+            await front.connect(path=str(tmp_path / "nothing"))
+        with socket.create_server(("127.0.0.1", 0)) as unused:
+            port = unused.getsockname()[1]
+        with pytest.raises(ConnectionRefusedError):
+            await front.connect(host="127.0.0.1", port=port)
+
+    run(front, main)
