@@ -1,0 +1,71 @@
+"""Echo: every frame comes back as it came. The plainest program on the codec, and everybody's benchmark peer.
+
+It speaks bare frames of any format. A client that ends its direction still gets every answer; one that sends what is no frame
+gets the answers to the frames before it, and the connection is closed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import os
+import sys
+
+from fastframe import EndOfStreamError, FrameError, aio, sync
+
+from . import host
+
+
+class Echo(aio.FrameProtocol):
+    """Send back what a read completed, in one write."""
+
+    def frames_received(self, frames: list[bytes]) -> None:
+        self.send_many(frames)
+
+
+class UpperEcho(aio.FrameProtocol):
+    """Send it back with the ASCII letters in upper case."""
+
+    def frames_received(self, frames: list[bytes]) -> None:
+        self.send_many(map(bytes.upper, frames))
+
+
+def serve_main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="fastframe serve echo",
+        description="Answer each frame with itself, until SIGTERM or Ctrl-C.",
+        epilog="example: fastframe serve echo --port 9000 --format u32be,max=1MiB",
+    )
+    host.add_listener_options(parser)
+    host.add_format_option(parser)
+    parser.add_argument("--upper", action="store_true", help="answer in upper case (ASCII)")
+    options = parser.parse_args(argv)
+    return host.run(options, functools.partial(aio.serve, UpperEcho if options.upper else Echo, format=options.format))
+
+
+def client_main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="fastframe echo",
+        description="Send each TEXT as a frame to an echo server and print what comes back, a line each.",
+        epilog="example: fastframe echo 127.0.0.1:9000 hello world",
+    )
+    parser.add_argument("address", type=host.parse_address, metavar="ADDR", help="host:port, [v6]:port or unix:PATH")
+    parser.add_argument("texts", nargs="*", metavar="TEXT", help="without any, the lines of standard input")
+    host.add_format_option(parser)
+    parser.add_argument("--timeout", type=float, default=10.0, help="seconds to wait for an answer (default: %(default)s)")
+    options = parser.parse_intermixed_args(argv)
+    payloads = map(os.fsencode, options.texts) if options.texts else (line.rstrip(b"\n") for line in sys.stdin.buffer)
+    try:
+        stream = sync.connect(**options.address, format=options.format, timeout=options.timeout)
+    except OSError as error:
+        return host.fail(error)
+    with stream:
+        for payload in payloads:
+            try:
+                stream.send(payload, timeout=options.timeout)
+                answer = stream.recv(timeout=options.timeout)
+            except (EndOfStreamError, FrameError, OSError) as error:
+                return host.fail(error)
+            sys.stdout.buffer.write(answer + b"\n")
+            sys.stdout.buffer.flush()
+    return 0

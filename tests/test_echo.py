@@ -1,0 +1,134 @@
+"""The echo server and its client as a user runs them: processes, pipes, sockets."""
+
+import contextlib
+import socket
+import struct
+import subprocess
+import sys
+import threading
+
+import pytest
+
+FASTFRAME = [sys.executable, "-m", "fastframe"]
+
+
+def frame(payload: bytes) -> bytes:
+    return struct.pack(">I", len(payload)) + payload
+
+
+@contextlib.contextmanager
+def serving(*arguments):
+    """Run `fastframe serve echo`; yield its address."""
+    command = [*FASTFRAME, "serve", "echo", "--port", "0", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield process.stdout.readline().removeprefix("listening on ").strip()
+        finally:
+            process.terminate()
+            assert process.communicate(timeout=10) == ("", "")
+            assert process.returncode == 0
+
+
+def raw_connection(address) -> socket.socket:
+    host, _, port = address.rpartition(":")
+    return socket.create_connection((host, int(port)), timeout=10)
+
+
+def read_all(raw) -> bytes:
+    return b"".join(iter(lambda: raw.recv(1 << 16), b""))
+
+
+def client(*arguments, stdin=""):
+    return subprocess.run(
+        [*FASTFRAME, "echo", *arguments], input=stdin, capture_output=True, text=True, timeout=30, check=False
+    )
+
+
+def test_texts_come_back_a_line_each():
+    with serving() as address:
+        result = client(address, "hello", "", "wörld")
+    assert (result.returncode, result.stdout, result.stderr) == (0, "hello\n\nwörld\n", "")
+
+
+def test_lines_of_standard_input_come_back():
+    with serving() as address:
+        assert client(address, stdin="one\n\ntwo").stdout == "one\n\ntwo\n"
+
+
+@pytest.mark.parametrize("format", ["netstring", "varint", "u16le,adjust=-2", "u24be,offset=2"])
+def test_any_format(format):
+    with serving("--format", format) as address:
+        assert client(address, "--format", format, "any").stdout == "any\n"
+
+
+def test_upper_case_on_demand():
+    with serving("--upper") as address:
+        assert client(address, "Straße abc").stdout == "STRAßE ABC\n"
+
+
+def test_unix_socket(tmp_path):
+    path = tmp_path / "echo"
+    with serving("--unix", str(path)) as address:
+        assert address == f"unix:{path}"
+        assert client(address, "over a file").stdout == "over a file\n"
+    assert not path.exists()
+
+
+def test_ipv6():
+    with serving("--host", "::1") as address:
+        assert address.startswith("[::1]:")
+        assert client(address, "six").stdout == "six\n"
+
+
+def test_half_close_is_answered_to_the_last_byte():
+    wire = frame(b"a" * 3_000_000) + frame(b"") + frame(b"end")
+    with serving() as address, raw_connection(address) as raw:
+        sending = threading.Thread(target=lambda: (raw.sendall(wire), raw.shutdown(socket.SHUT_WR)))
+        sending.start()
+        assert read_all(raw) == wire
+        sending.join()
+
+
+def test_good_frames_are_answered_before_a_bad_one_ends_the_connection():
+    with serving("--format", "u32be,max=8") as address, raw_connection(address) as raw:
+        raw.sendall(frame(b"good") + frame(b"too large") + frame(b"behind"))
+        assert raw.recv(100) == frame(b"good")
+        with contextlib.suppress(ConnectionResetError):
+            assert raw.recv(100) == b""
+
+
+def test_one_bad_client_concerns_nobody_else():
+    with serving() as address, raw_connection(address) as good:
+        for garbage in (b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x02\x00\x01", b"\0\0\0\5ab", b"\xff" * 1000):
+            with raw_connection(address) as bad:
+                bad.sendall(garbage)
+                bad.shutdown(socket.SHUT_WR)
+                with contextlib.suppress(ConnectionResetError):
+                    assert bad.recv(100) == b""
+        good.sendall(frame(b"still here"))
+        assert good.recv(100) == frame(b"still here")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["127.0.0.1:1", "x"], 1, "refused"),
+        (["unix:/nonexistent/socket", "x"], 1, "No such file"),
+        (["no-address", "x"], 2, "is not host:port"),
+        (["127.0.0.1:1", "--format", "u31", "x"], 2, "no length field is called"),
+    ],
+)
+def test_a_client_that_fails_says_why_in_a_line(arguments, status, said):
+    result = client(*arguments)
+    assert (result.returncode, result.stdout) == (status, "")
+    assert said in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_text_over_the_limit_and_a_server_that_hangs_up_are_told():
+    with serving("--format", "u32be,max=4") as address:
+        assert "over the limit of 4" in client(address, "--format", "u32be,max=4", "12345").stderr
+        result = client(address, "12345")
+    assert result.returncode == 1
+    assert result.stderr.startswith("fastframe: ")
+    assert result.stderr.count("\n") == 1

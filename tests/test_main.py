@@ -1,0 +1,48 @@
+import subprocess
+import sys
+
+import pytest
+
+from fastframe import IMPLEMENTATION, __main__, __version__
+
+
+def fastframe(*arguments, **options):
+    command = [sys.executable, "-m", "fastframe", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False, **options)
+
+
+def test_version_tells_the_implementation():
+    assert f"fastframe {__version__} ({IMPLEMENTATION} codec" in fastframe("--version").stdout
+
+
+def test_help_lists_every_command_with_status_0():
+    result = fastframe("--help")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert all(f"fastframe {command} " in result.stdout for command in __main__.COMMANDS)
+
+
+@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["serve"], ["serve", "nonsense"], ["bench"]])
+def test_what_is_no_command_gets_the_usage_and_status_2(arguments):
+    result = fastframe(*arguments)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.startswith("usage: fastframe COMMAND")
+
+
+@pytest.mark.parametrize("command", __main__.COMMANDS)
+def test_every_command_has_help_with_an_example(command):
+    result = fastframe(*command.split(), "--help")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert f"usage: fastframe {command} " in result.stdout
+    assert f"example: fastframe {command}" in result.stdout.replace("\n", " ")
+
+
+def test_a_command_is_imported_only_when_it_is_asked_for():
+    code = "import sys, fastframe.__main__; print([name for name in sys.modules if 'servers' in name or 'bench' in name])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_output_that_nobody_reads_is_no_traceback():
+    result = subprocess.run(
+        ["/bin/sh", "-c", f"{sys.executable} -m fastframe echo --help | true"], capture_output=True, check=False
+    )
+    assert result.stderr == b""
