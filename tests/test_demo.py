@@ -1,0 +1,88 @@
+"""`fastframe demo` as a user runs it, with a small file and few sizes so that it takes seconds."""
+
+import json
+import os
+import struct
+import sys
+import tarfile
+
+import pytest
+
+from fastframe.bench import demo, echo, report
+
+
+@pytest.fixture
+def short(monkeypatch):
+    monkeypatch.setattr(demo, "SIZES", (1 << 10, 1 << 16))
+    monkeypatch.setattr(demo, "CELL_SECONDS", 0.05)
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(os.urandom(3_000_000))
+    return str(path)
+
+
+def test_demo_prints_a_table_and_saves_a_picture_and_figures(short, path, tmp_path, capsys):
+    picture, figures = tmp_path / "picture.png", tmp_path / "figures.json"
+    assert demo.main(["--file", path, "--png", str(picture), "--json", str(figures)]) == 0
+    out, err = capsys.readouterr()
+    assert "sha256 right" in err
+    assert "readexactly MB/s" in out
+    assert [line.split()[:2] for line in out.splitlines() if "KiB" in line] == [["1", "KiB"], ["64", "KiB"]]
+    png = picture.read_bytes()
+    assert png.startswith(b"\x89PNG")
+    assert min(struct.unpack(">II", png[16:24])) > 500
+    rates = json.loads(figures.read_text())["rates"]
+    assert set(rates) >= {"pure", "readexactly"}
+    assert all(rate["megabytes_per_second"] > 0 for series in rates.values() for rate in series)
+
+
+def test_demo_without_matplotlib_says_so_and_ends_well(short, path, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert demo.main(["--file", path, "--png", str(tmp_path / "picture.png")]) == 0
+    assert "matplotlib is not installed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("what", ["missing", "empty"])
+def test_demo_of_no_file_is_one_line_and_status_1(what, tmp_path, capsys):
+    path = tmp_path / what
+    if what == "empty":
+        path.touch()
+    assert demo.main(["--file", str(path)]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_demo_of_a_picture_that_cannot_be_written_is_status_1(short, path, tmp_path, capsys):
+    assert demo.main(["--file", path, "--png", str(tmp_path / "no" / "picture.png")]) == 1
+    assert "cannot write the picture" in capsys.readouterr().err
+
+
+def test_the_tar_of_the_standard_library_is_one_and_goes_away():
+    with demo.standard_library_tar() as path:
+        assert 10_000_000 < os.path.getsize(path) < 200_000_000
+        with tarfile.open(path) as tar:
+            names = tar.getnames()
+        assert "stdlib/asyncio/__init__.py" in names
+        assert not any("__pycache__" in name or "site-packages" in name for name in names)
+    assert not os.path.exists(path)
+
+
+def test_demo_tells_when_the_compiled_codec_is_not_here(short, path, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(demo.importlib.util, "find_spec", lambda name: None)
+    assert demo.main(["--file", path, "--png", str(tmp_path / "picture.png")]) == 0
+    out, err = capsys.readouterr()
+    assert "this is the pure one" in err
+    assert "compiled" not in out
+
+
+def test_a_server_that_does_not_start_is_told(short, path, capsys, monkeypatch):
+    monkeypatch.setattr(echo, "ENVIRONMENTS", {way: {"FASTFRAME_IMPLEMENTATION": "nonsense"} for way in echo.ENVIRONMENTS})
+    assert demo.main(["--file", path]) == 1
+    assert "did not start" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("size", "text"), [(64, "64 B"), (1000, "1000 B"), (1 << 10, "1 KiB"), (3 << 20, "3 MiB"), (0, "0 B")])
+def test_sizes_are_text(size, text):
+    assert report.size_text(size) == text
