@@ -16,8 +16,8 @@ if TYPE_CHECKING or _CHOICE == "python":
 else:
     try:
         from ._codec_c import IMPLEMENTATION, Decoder, Encoder
-    except ModuleNotFoundError:
-        if _CHOICE == "cython":
+    except ModuleNotFoundError as error:
+        if _CHOICE == "cython" or error.name != f"{__package__}._codec_c":
             raise
         from ._codec_py import IMPLEMENTATION, Decoder, Encoder
 

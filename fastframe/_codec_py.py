@@ -65,12 +65,15 @@ class Decoder:
         "_skip_oversize",
         "_skipped",
         "_state",
+        "_tail_lost",
         "_unread",
         "_unread_length",
         "_unread_start",
     )
 
     def __init__(self, format: FrameFormat, on_oversize: Literal["raise", "skip"] = "raise") -> None:
+        if hasattr(self, "_format"):
+            raise _errors.not_initialised("Decoder")
         if not isinstance(format, FrameFormat):
             raise _errors.not_a_format(format)
         if on_oversize not in ("raise", "skip"):
@@ -87,11 +90,12 @@ class Decoder:
         self._received = 0  # bytes of it that have come
         self._missing = 0  # bytes of it that have not, once the header told
         self._skipped = 0
-        self._unread: deque[bytes] = deque()  # chunks behind a `max_frames` stop, or from a bad frame on
+        self._unread: deque[bytes] | None = None  # chunks behind a `max_frames` stop, or from a bad frame on
         self._unread_start = 0  # where the first of them begins
         self._unread_length = 0
         self._block: tuple[bytearray, memoryview] | None = None  # lent, until buffer_updated()
         self._failure: FrameError | None = None
+        self._tail_lost = False  # it began with bytes that were skipped
         self._lock = threading.Lock()
 
     @property
@@ -119,29 +123,30 @@ class Decoder:
     def feed(self, chunk: Buffer, max_frames: int | None = None) -> list[bytes]:
         """Take a chunk and return every payload that is now complete, in order.
 
-        `chunk`: any contiguous bytes-like object, of any length; it is not kept. `max_frames`: stop after so many payloads and
-        keep the rest undecoded; `feed(b"", max_frames)` goes on. Zero only stores.
+        `chunk`: any contiguous bytes-like object, of any length; the caller may reuse its memory afterwards. `max_frames`: stop
+        after so many payloads and keep the rest undecoded; `feed(b"", max_frames)` goes on. Zero only stores.
 
         Raise `FrameError` (`FrameTooLargeError` or `CorruptFrameError`) at a bad frame, with the payloads before it in
         `frames`; the decoder is then failed. Raise TypeError or BufferError for a chunk that is not contiguous bytes,
-        ValueError for a negative `max_frames`, `MisuseError` when closed or in use. Anything else is a bug.
+        ValueError for a released memoryview or a negative `max_frames`, `MisuseError` when closed or in use. Anything else is
+        a bug.
         """
-        data = chunk if type(chunk) is bytes else _contiguous(chunk).tobytes()
         most = most_frames(max_frames)
+        data = chunk if type(chunk) is bytes else _contiguous(chunk).tobytes()
         self._enter()
         return self._decode(data, most)
 
     def get_buffer(self, sizehint: int = -1) -> memoryview:  # noqa: ARG002
         """Lend memory to receive into, until `buffer_updated()`: the first half of `asyncio.BufferedProtocol`'s pair.
 
-        The view is lent, not given: keep no view of it past `buffer_updated()`, which makes it unusable at the latest when the
-        memory is lent again. `sizehint` is a wish, and not needed: the 256 KiB fit any read. An idle decoder holds none of it.
+        The view is lent, not given: keep neither a view of it nor its `obj` past `buffer_updated()`. A view that is kept cannot
+        be used once the memory is lent again. `sizehint` is a wish, and not needed: the 256 KiB fit any read. A decoder
+        holds the memory until `buffer_updated()`, and none of it when it is idle.
 
         Raise `FrameError` or `MisuseError` as `feed` does. Anything else is a bug.
         """
         self._enter()
-        if self._block is not None:  # what was lent before was not used
-            give_back(self._block)
+        self._return_block()  # what was lent before was not used
         self._block = borrow()
         view = self._block[1]
         self._lock.release()
@@ -162,8 +167,7 @@ class Decoder:
             self._lock.release()
             raise _errors.bad_count(nbytes, len(block))
         data = memoryview(block)[:nbytes].tobytes()
-        give_back(self._block)
-        self._block = None
+        self._return_block()
         return self._decode(data, most)
 
     def finish(self) -> None:
@@ -177,6 +181,7 @@ class Decoder:
             self._lock.release()
             raise _errors.undecoded(self._unread_length)
         if self._received == 0:
+            self._return_block()
             self._state = FINISHED
             self._lock.release()
             return
@@ -193,13 +198,14 @@ class Decoder:
             self._enter()
         elif not self._lock.acquire(blocking=False):
             raise _errors.busy()
-        if self._state == SKIP:
+        if self._state == SKIP or self._tail_lost:
             self._lock.release()
             raise _errors.skipped_bytes_gone()
         self._hold_unread(b"")
-        tail = b"".join(self._unread)[self._unread_start :]
-        self._unread.clear()
+        tail = b"".join(self._unread or ())[self._unread_start :]
+        self._unread = None
         self._unread_start = self._unread_length = 0
+        self._return_block()
         self._state = DETACHED
         self._lock.release()
         return tail
@@ -252,13 +258,16 @@ class Decoder:
                 pos = self._walk(data, pos, end, frames, most)
                 if pos == end or len(frames) == most:
                     break
-            received, offset = self._received, self._offset
+            received = self._received
             try:
                 pos = self._step(data, pos, end, frames)
             except FrameError:
-                self._hold_unread(data[pos + self._received - received + self._offset - offset :])
+                self._hold_unread(data[pos + self._received - received :])
                 raise
         if pos < end:
+            if end - pos < end // 2:  # so that a few bytes do not keep a large chunk; this halves, so it stays linear
+                data, end, pos = data[pos:], end - pos, 0
+            self._unread = deque() if self._unread is None else self._unread
             self._unread.appendleft(data)
             self._unread_start = pos
             self._unread_length += end - pos
@@ -440,6 +449,11 @@ class Decoder:
         self._forget()
         self._state = HEADER
 
+    def _return_block(self) -> None:
+        if self._block is not None:
+            give_back(self._block)
+            self._block = None
+
     def _forget(self) -> None:
         self._head = b""
         self._pieces = []
@@ -452,6 +466,7 @@ class Decoder:
             held = b"".join((held[: self._format.initial_bytes_to_strip], *self._pieces))
         self._forget()
         if held or rest:
+            self._unread = deque() if self._unread is None else self._unread
             self._unread.appendleft(held + rest)
             self._unread_length += len(held) + len(rest)
 
@@ -459,7 +474,9 @@ class Decoder:
         """Close the decoder because of `error`, end the call, and return what to raise."""
         error.frames = frames
         error.offset = self._offset
+        self._tail_lost = self._state == SKIP
         self._hold_unread(b"")
+        self._return_block()
         self._failure = error.again()
         self._state = FAILED
         self._lock.release()
@@ -477,6 +494,8 @@ class Encoder:
     __slots__ = ("_carries_length", "_format", "_pack", "_trailer")
 
     def __init__(self, format: FrameFormat) -> None:
+        if hasattr(self, "_format"):
+            raise _errors.not_initialised("Encoder")
         if not isinstance(format, FrameFormat):
             raise _errors.not_a_format(format)
         self._format = format
@@ -502,9 +521,10 @@ class Encoder:
 
     def encode_many(self, payloads: Iterable[Buffer]) -> bytes:
         """Return the frames of all `payloads`, any iterable, one after the other; raise as `encode` does, all or nothing."""
-        parts: list[Buffer] = []
+        parts: list[bytes] = []
         for payload in payloads:
-            data = payload if type(payload) is bytes else _contiguous(payload)
+            # What may change is copied now: a generator may refill one buffer for each payload.
+            data = payload if type(payload) is bytes else _contiguous(payload).tobytes()
             parts += (self._header_of(data), data, self._trailer)
         return b"".join(parts)
 
@@ -543,7 +563,11 @@ class Encoder:
         strip, header_length = self._format.initial_bytes_to_strip, self._format.header_length
         if strip is None:
             return self._full_header(payload_length)
-        if header_length is None:
+        if header_length is None:  # how long the varint in the payload is cannot be known here: refuse what none could say
+            longest = len(_varint(self._format.max_payload_length - self._format.length_adjustment))
+            length = payload_length - (self._format.length_field_offset - strip) - longest
+            if length > self._format.max_payload_length:
+                raise FrameTooLargeError(length, self._format.max_payload_length)
             return self._format.leading[:strip]
         return self._full_header(payload_length + strip - header_length)[:strip].ljust(strip, b"\0")
 

@@ -41,6 +41,8 @@ class FrameError(ValueError):
     is raised again has none). `offset`: position in the stream of the bad frame's first byte; None when encoding.
     """
 
+    _fields: tuple[str, ...] = ()
+
     def __init__(self, *, frames: Sequence[bytes] = (), offset: int | None = None) -> None:
         super().__init__()
         self.frames = list(frames)
@@ -54,13 +56,19 @@ class FrameError(ValueError):
 
     def again(self) -> FrameError:
         """Return a new error that says the same, without the payloads: they are delivered once."""
-        return _rebuild(type(self), {**self._attributes(), "frames": ()})
+        return _rebuild(type(self), {**self._data(), "frames": ()})
+
+    def __repr__(self) -> str:
+        data = {**self._data(), "frames": len(self.frames)}
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in data.items())})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self), self._attributes())
+        data = self._data()
+        return _rebuild, (type(self), data), {name: value for name, value in vars(self).items() if name not in data}
 
-    def _attributes(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "__notes__"}
+    def _data(self) -> dict[str, Any]:
+        """Return what the constructor takes, by name."""
+        return {name: getattr(self, name) for name in (*self._fields, "frames", "offset")}
 
 
 class FrameTooLargeError(FrameError):
@@ -68,6 +76,8 @@ class FrameTooLargeError(FrameError):
 
     `length`: bytes that follow the length field; `limit`: the most that may (`FrameFormat.max_payload_length`).
     """
+
+    _fields = ("length", "limit")
 
     def __init__(self, length: int, limit: int, *, frames: Sequence[bytes] = (), offset: int | None = None) -> None:
         super().__init__(frames=frames, offset=offset)
@@ -83,6 +93,8 @@ class CorruptFrameError(FrameError):
 
     `reason`: one of the keys of `CORRUPTIONS`; `value`: the number its sentence speaks of, or None.
     """
+
+    _fields = ("reason", "value")
 
     def __init__(
         self, reason: str, value: int | None = None, *, frames: Sequence[bytes] = (), offset: int | None = None
@@ -100,6 +112,8 @@ class IncompleteFrameError(FrameError, EOFError):
 
     `pending`: bytes of that frame that had come; `expected`: bytes it takes, as far as was known by then.
     """
+
+    _fields = ("pending", "expected")
 
     def __init__(self, pending: int, expected: int, *, frames: Sequence[bytes] = (), offset: int | None = None) -> None:
         super().__init__(frames=frames, offset=offset)
@@ -166,6 +180,10 @@ def busy() -> MisuseError:
     return MisuseError(
         "the decoder is in use: a re-entrant call, a second thread, or an earlier call that was interrupted half-way"
     )
+
+
+def not_initialised(name: str) -> MisuseError:
+    return MisuseError(f"{name}.__init__() was not called, or not just once")
 
 
 def closed(by: str) -> MisuseError:

@@ -116,9 +116,10 @@ class FrameFormat:
             if name == "initial_bytes_to_strip" and value is None:
                 continue
             try:
-                self._set(name, operator.index(value))
+                value = operator.index(value)
             except TypeError:
                 raise _errors.bad_format_type("not-int", name, value) from None
+            self._set(name, value)
             if not low <= value <= high:
                 raise _errors.bad_format("range", name, low, high, value)
         if not isinstance(self.leading, bytes):

@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import threading
 from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, cast
 
@@ -39,10 +40,25 @@ GATHER_SIZE: Final = 64 * 1024
 FLUSH_SIZE: Final = 64 * 1024
 # A stream that nobody reads from stops receiving when it holds this much: asyncio.StreamReader's limit.
 READ_LIMIT: Final = 64 * 1024
+READ_SIZE: Final = 256 * 1024  # what one read may bring, as asyncio's own protocols have it
 CLOSE_TIMEOUT: Final = 5.0  # seconds for a peer to take what was sent before the connection is cut
 BACKLOG: Final = 1024  # connections the kernel may hold until they are accepted; it cuts this to its own limit
 
 OnOversize = Literal["raise", "skip"]
+
+
+class _ReceiveMemory(threading.local):
+    """What all connections of a thread receive into.
+
+    Between `get_buffer` and `buffer_updated` a loop does nothing else, so one block serves them all. A decoder's own pair would
+    hold on to its block after a read that brought nothing, which TLS does on every idle connection.
+    """
+
+    def __init__(self) -> None:
+        self.view = memoryview(bytearray(READ_SIZE))
+
+
+_memory = _ReceiveMemory()
 
 
 class _Endpoint(asyncio.BufferedProtocol):
@@ -108,8 +124,8 @@ class _Endpoint(asyncio.BufferedProtocol):
         if self._server is not None:
             self._server.connected(self)
 
-    def get_buffer(self, sizehint: int) -> memoryview:
-        return memoryview(bytearray(READ_LIMIT)) if self._deaf else self._decoder.get_buffer(sizehint)
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002
+        return _memory.view
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         if self._server is not None:
@@ -205,7 +221,7 @@ class FrameProtocol(_Endpoint):
         if self._deaf:
             return
         try:
-            frames = self._decoder.buffer_updated(nbytes)
+            frames = self._decoder.feed(_memory.view[:nbytes])
         except FrameError as error:
             frames, self._error = error.frames, error.again()
             self._deaf = True
@@ -359,7 +375,7 @@ class FrameStream(_Endpoint):
         # Nothing is decoded that no recv() asked for: what follows the last payload may not be a frame.
         asked = self._receiver is not None or (self._decoder.pending > 0 and self._decoder.needed > 0)
         try:
-            self._received += self._decoder.buffer_updated(nbytes, 1 if asked and not self._received else 0)
+            self._received += self._decoder.feed(_memory.view[:nbytes], 1 if asked and not self._received else 0)
         except FrameError:  # the decoder says so again to the recv() that is awakened
             self._deaf = True
             self._pause_reading(True)

@@ -82,9 +82,10 @@ async def recorded(format=U32, on_oversize="raise", protocol=Recorder):
     try:
         yield made[0], reader, writer
     finally:
-        writer.close()
+        writer.transport.abort()
         server.close()
-        await asyncio.wait_for(asyncio.shield(made[0].over), 10)
+        made[0].abort()
+        await asyncio.wait([made[0].over])
 
 
 # Callbacks
@@ -168,9 +169,8 @@ def test_protocol_stops_reading_while_its_answers_are_not_taken(run):
             payload = bytes(1 << 20)
             wrote = asyncio.create_task(asyncio.wait_for(flood(writer, frame(payload) * 64), 20))
             await until(lambda: protocol._reading_paused)
-            held = protocol.transport.get_write_buffer_size()
             await asyncio.sleep(0.2)  # not for a thing to happen: for it not to happen
-            assert protocol.transport.get_write_buffer_size() == held <= 2 * len(frame(payload)) + 300_000
+            assert protocol.transport.get_write_buffer_size() <= 2 * len(frame(payload))
             for _ in range(64):
                 assert await reader.readexactly(4 + len(payload)) == frame(payload)
             await wrote

@@ -1,0 +1,74 @@
+"""Which implementations of the codec run, as fixtures. No test names one.
+
+FASTFRAME_IMPLEMENTATION means here what it means at import. `cython`: both run, or nothing does. `python`: the pure one alone.
+Unset: both; without the extension that is an error too, unless there is no C compiler that could have built it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import shlex
+import shutil
+from importlib.machinery import PathFinder
+from types import ModuleType
+
+import pytest
+from hypothesis import settings
+
+MODULES = {"cython": "fastframe._codec_c", "python": "fastframe._codec_py"}
+CHOICE = os.environ.get("FASTFRAME_IMPLEMENTATION", "")
+
+settings.register_profile("quick", deadline=None, max_examples=100)
+settings.register_profile("thorough", deadline=None, max_examples=5_000)  # pytest --hypothesis-profile=thorough
+settings.load_profile("quick")
+
+
+def _is_built() -> bool:
+    package = importlib.util.find_spec("fastframe")  # not find_spec("fastframe._codec_c"), which would import the package
+    places = package.submodule_search_locations if package else None
+    return PathFinder.find_spec(MODULES["cython"], places) is not None
+
+
+def _has_compiler() -> bool:
+    return any(shutil.which(name) for name in (*shlex.split(os.environ.get("CC", ""))[:1], "cc", "gcc"))
+
+
+BUILT = _is_built()
+ONLY_PYTHON = {
+    CHOICE == "": not BUILT and not _has_compiler() and "python only: no extension, and no C compiler to build it",
+    CHOICE == "python": "python only: FASTFRAME_IMPLEMENTATION=python",
+}.get(True, False)
+IMPLEMENTATIONS = ["python"] if ONLY_PYTHON else ["cython", "python"]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if CHOICE not in ("", *MODULES):
+        raise pytest.UsageError(f"FASTFRAME_IMPLEMENTATION must be unset, 'cython' or 'python', not {CHOICE!r}")
+    if "cython" in IMPLEMENTATIONS and not BUILT:
+        raise pytest.UsageError(f"{MODULES['cython']} is not built: build it, or test FASTFRAME_IMPLEMENTATION=python alone")
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return f"fastframe codec: {ONLY_PYTHON or ' and '.join(IMPLEMENTATIONS)}"
+
+
+@pytest.fixture(scope="session", params=IMPLEMENTATIONS)
+def codec(request: pytest.FixtureRequest) -> ModuleType:
+    """The module of one implementation; each test that takes it runs with every one."""
+    return importlib.import_module(MODULES[request.param])
+
+
+@pytest.fixture(scope="session")
+def twins() -> list[ModuleType]:
+    """Both implementations, to compare them."""
+    if ONLY_PYTHON:
+        pytest.skip(ONLY_PYTHON)
+    return [importlib.import_module(MODULES[name]) for name in IMPLEMENTATIONS]
+
+
+@pytest.fixture(scope="session")
+def built() -> bool:
+    """Whether the extension is there."""
+    return BUILT
