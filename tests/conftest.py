@@ -35,11 +35,16 @@ def _has_compiler() -> bool:
     return any(shutil.which(name) for name in (*shlex.split(os.environ.get("CC", ""))[:1], "cc", "gcc"))
 
 
+def _why_only_python() -> str:
+    if CHOICE == "python":
+        return "python only: FASTFRAME_IMPLEMENTATION=python"
+    if CHOICE == "" and not BUILT and not _has_compiler():
+        return "python only: no extension, and no C compiler to build it"
+    return ""
+
+
 BUILT = _is_built()
-ONLY_PYTHON = {
-    CHOICE == "": not BUILT and not _has_compiler() and "python only: no extension, and no C compiler to build it",
-    CHOICE == "python": "python only: FASTFRAME_IMPLEMENTATION=python",
-}.get(True, False)
+ONLY_PYTHON = _why_only_python()
 IMPLEMENTATIONS = ["python"] if ONLY_PYTHON else ["cython", "python"]
 
 

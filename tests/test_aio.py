@@ -10,14 +10,11 @@ import aiofastnet
 import pytest
 import trustme
 import uvloop
+from vectors import frame
 
 from fastframe import EndOfStreamError, FrameFormat, FrameTooLargeError, IncompleteFrameError, MisuseError, aio
 
 U32 = FrameFormat("u32be", max_payload_length=2 << 20)
-
-
-def frame(payload: bytes) -> bytes:
-    return struct.pack(">I", len(payload)) + payload
 
 
 async def until(condition) -> None:

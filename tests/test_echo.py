@@ -2,18 +2,14 @@
 
 import contextlib
 import socket
-import struct
 import subprocess
 import sys
 import threading
 
 import pytest
+from vectors import frame
 
 FASTFRAME = [sys.executable, "-m", "fastframe"]
-
-
-def frame(payload: bytes) -> bytes:
-    return struct.pack(">I", len(payload)) + payload
 
 
 @contextlib.contextmanager

@@ -5,19 +5,15 @@ import os
 import signal
 import socket
 import ssl
-import struct
 import threading
 
 import pytest
 import trustme
+from vectors import frame
 
 from fastframe import EndOfStreamError, FrameFormat, MisuseError, sync
 
 U32 = FrameFormat("u32be", max_payload_length=16 << 20)
-
-
-def frame(payload: bytes) -> bytes:
-    return struct.pack(">I", len(payload)) + payload
 
 
 @pytest.fixture

@@ -12,6 +12,11 @@ from typing import Any, NamedTuple
 HELLO = b"HELLO, WORLD"
 
 
+def frame(payload: bytes) -> bytes:
+    """Return a u32be frame, made without our encoder."""
+    return len(payload).to_bytes(4, "big") + payload
+
+
 class Vector(NamedTuple):
     name: str
     format: str
