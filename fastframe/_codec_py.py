@@ -141,7 +141,8 @@ class Decoder:
 
         The view is lent, not given: keep neither a view of it nor its `obj` past `buffer_updated()`. A view that is kept cannot
         be used once the memory is lent again. `sizehint` is a wish, and not needed: the 256 KiB fit any read. A decoder
-        holds the memory until `buffer_updated()`, and none of it when it is idle.
+        holds the memory until `buffer_updated()`, and none of it when it is idle. asyncio's TLS calls this after `eof_received`
+        too: a protocol calls `finish()` in `connection_lost`.
 
         Raise `FrameError` or `MisuseError` as `feed` does. Anything else is a bug.
         """

@@ -509,6 +509,45 @@ def test_a11_large_payloads_through_tls(run):
 
 
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+def test_a11_a_decoders_own_pair_serves_a_buffered_protocol(run, codec, tls):
+    payloads = [bytes([number]) * (number * 30_011) for number in range(40)]
+
+    class Receiver(asyncio.BufferedProtocol):
+        def __init__(self):
+            self.decoder = codec.Decoder(U32)
+            self.received = []
+            self.over = asyncio.get_running_loop().create_future()
+
+        def get_buffer(self, sizehint):
+            return self.decoder.get_buffer(sizehint)
+
+        def buffer_updated(self, nbytes):
+            self.received += self.decoder.buffer_updated(nbytes)
+
+        def connection_lost(self, exc):
+            self.decoder.finish()
+            self.over.set_result(exc)
+
+    async def main():
+        receivers = []
+
+        def make():
+            receivers.append(Receiver())
+            return receivers[0]
+
+        server_context, client_context = tls_contexts() if tls else (None, None)
+        server = await asyncio.get_running_loop().create_server(make, "127.0.0.1", 0, ssl=server_context)
+        host, port = server.sockets[0].getsockname()
+        async with aio.connect(host, port, format=U32, ssl=client_context) as stream:
+            await stream.send_many(payloads)
+        await receivers[0].over
+        server.close()
+        assert receivers[0].received == payloads
+
+    run(main)
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 def test_aiofastnet_transports(codec, monkeypatch, tls):
     monkeypatch.setattr(aio, "Decoder", codec.Decoder)
     monkeypatch.setattr(aio, "Encoder", codec.Encoder)
