@@ -23,7 +23,20 @@ def usage() -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command that `argv` names; return its exit status: 0, 1 if it failed, 2 if it was asked wrongly."""
-    argv = sys.argv[1:] if argv is None else argv
+    try:
+        try:
+            return _run(sys.argv[1:] if argv is None else argv)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:  # nobody reads what is printed: `fastframe ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        print("fastframe: interrupted", file=sys.stderr)
+        return 130
+
+
+def _run(argv: list[str]) -> int:
     if argv[:1] in (["-h"], ["--help"]):
         print(usage())
         return 0
@@ -33,22 +46,10 @@ def main(argv: list[str] | None = None) -> int:
     for words in (2, 1):
         if (command := " ".join(argv[:words])) in COMMANDS:
             module, function, _ = COMMANDS[command]
-            return _run(module, function, argv[words:])
+            status: int = getattr(importlib.import_module(module), function)(argv[words:])
+            return status
     print(usage(), file=sys.stderr)
     return 2
-
-
-def _run(module: str, function: str, argv: list[str]) -> int:
-    try:
-        status: int = getattr(importlib.import_module(module), function)(argv)
-        sys.stdout.flush()
-    except BrokenPipeError:  # nobody reads what is printed: `fastframe ... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except KeyboardInterrupt:
-        print("fastframe: interrupted", file=sys.stderr)
-        return 130
-    return status
 
 
 if __name__ == "__main__":
