@@ -23,6 +23,7 @@ def usage() -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command that `argv` names; return its exit status: 0, 1 if it failed, 2 if it was asked wrongly."""
+    _open_missing_streams()
     try:
         try:
             return _run(sys.argv[1:] if argv is None else argv)
@@ -34,6 +35,13 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("fastframe: interrupted", file=sys.stderr)
         return 130
+
+
+def _open_missing_streams() -> None:
+    """Put /dev/null in the place of standard streams that are closed, so that no socket gets their numbers."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
 
 
 def _run(argv: list[str]) -> int:

@@ -1,7 +1,12 @@
-"""Addresses as text, the same in both fronts: `host:port`, `[v6]:port`, `unix:PATH`."""
+"""Addresses as text, the same in both fronts: `host:port`, `[v6]:port`, `unix:PATH`; and the files that the last ones are."""
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
+import socket
+import stat
 from typing import Any
 
 
@@ -10,6 +15,29 @@ def address_text(address: Any) -> str:
     if isinstance(address, bytes):
         address = address.decode(errors="backslashreplace")
     if isinstance(address, str) or address is None:  # of a Unix socket; most clients' have no name
-        return f"unix:{address or ''}"
+        return f"unix:{os.fsencode(address or '').decode(errors='backslashreplace')}"
     host, port = address[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def clear_socket(path: str) -> None:
+    """Remove the socket that a server left at `path` without ending in order; raise OSError if one still listens there.
+
+    Anything that is not a socket is left for bind to complain of.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISSOCK(os.stat(path).st_mode):
+            return
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.setblocking(False)
+            if probe.connect_ex(path) == errno.ECONNREFUSED:
+                os.unlink(path)
+            else:
+                raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE), path)
+
+
+def remove_socket(path: str, inode: int | None) -> None:
+    """Remove the socket at `path` if it is still the one that was bound."""
+    with contextlib.suppress(FileNotFoundError):
+        if os.stat(path).st_ino == inode:
+            os.unlink(path)

@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, cast
 
 from . import _errors
-from ._address import address_text
+from ._address import address_text, clear_socket, remove_socket
 from ._codec import Decoder, Encoder
 from ._errors import EndOfStreamError, FrameError, IncompleteFrameError, MisuseError
 from ._format import FrameFormat
@@ -42,7 +42,9 @@ FLUSH_SIZE: Final = 64 * 1024
 READ_LIMIT: Final = 64 * 1024
 READ_SIZE: Final = 256 * 1024  # what one read may bring, as asyncio's own protocols have it
 CLOSE_TIMEOUT: Final = 5.0  # seconds for a peer to take what was sent before the connection is cut
-BACKLOG: Final = 1024  # connections the kernel may hold until they are accepted; it cuts this to its own limit
+# Connections the kernel may hold until they are accepted: asyncio's own number, which is also how many tracebacks 3.11 logs at
+# once when descriptors run out.
+BACKLOG: Final = 100
 
 OnOversize = Literal["raise", "skip"]
 
@@ -69,7 +71,6 @@ class _Endpoint(asyncio.BufferedProtocol):
         self._encoder = Encoder(format)
         self._server: FrameServer | None = None
         self._transport: asyncio.Transport | None = None
-        self._writelines_copies = False
         self._reading_paused = False
         self._deaf = False  # what comes now belongs to no frame; asyncio's TLS goes on reading while it closes
         self._corked = False  # a flush will follow without being scheduled
@@ -118,9 +119,7 @@ class _Endpoint(asyncio.BufferedProtocol):
     # asyncio's side
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport = cast("asyncio.Transport", transport)
-        # asyncio's own, before 3.12, joins everything into one copy
-        self._writelines_copies = type(transport).writelines is asyncio.WriteTransport.writelines
+        self._transport = cast("asyncio.Transport", transport)
         if self._server is not None:
             self._server.connected(self)
 
@@ -158,13 +157,10 @@ class _Endpoint(asyncio.BufferedProtocol):
 
     def _flush(self) -> None:
         parts, self._unsent, self._unsent_length = self._unsent, [], 0
-        if not parts or self._transport is None or self._transport.is_closing():
-            return
-        if self._writelines_copies:
-            for part in _join_small(parts):
+        # Not writelines: asyncio's joins everything into one copy before 3.12, and forgets to pause the writer since.
+        for part in _join_small(parts):
+            if self._transport is not None and not self._transport.is_closing():
                 self._transport.write(part)
-        else:
-            self._transport.writelines(_join_small(parts))
 
     def _pause_reading(self, paused: bool) -> None:
         if paused != self._reading_paused and self._transport is not None and not self._transport.is_closing():
@@ -227,9 +223,11 @@ class FrameProtocol(_Endpoint):
             self._deaf = True
         if frames:
             self._corked = True
-            self.frames_received(frames)
-            self._corked = False
-            self._flush()
+            try:
+                self.frames_received(frames)
+            finally:
+                self._corked = False
+                self._flush()
         if self._error is not None:
             self.close()
 
@@ -451,6 +449,7 @@ class FrameServer:
         self._idle.set()
         self._server: asyncio.Server | None = None
         self._path: str | None = None
+        self._inode: int | None = None
 
     @property
     def addresses(self) -> list[str]:
@@ -468,8 +467,7 @@ class FrameServer:
         if self._server is not None:
             self._server.close()
         if self._path is not None:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(self._path)
+            remove_socket(self._path, self._inode)
             self._path = None
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(grace):
@@ -489,9 +487,13 @@ class FrameServer:
 
     async def listen(self, where: dict[str, Any], *, ssl: tls.SSLContext | None, backlog: int) -> None:
         loop = asyncio.get_running_loop()
-        self._path = where.get("path")
-        create = loop.create_server if self._path is None else loop.create_unix_server
+        create = loop.create_server if "path" not in where else loop.create_unix_server
+        if "path" in where:
+            clear_socket(where["path"])
         self._server = await create(self.make_endpoint, **where, ssl=ssl, backlog=backlog)
+        if "path" in where:
+            self._path = where["path"]
+            self._inode = os.stat(where["path"]).st_ino
 
     # the endpoints' side
 

@@ -14,14 +14,13 @@ import contextlib
 import os
 import socket
 import ssl as tls
-import stat
 import struct
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Final, Literal, Self
 
 from . import _errors
-from ._address import address_text
+from ._address import address_text, clear_socket, remove_socket
 from ._codec import Decoder, Encoder
 from ._errors import EndOfStreamError, MisuseError
 from ._format import FrameFormat
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
 DEFAULT_FORMAT: Final = FrameFormat("u32be")
 GATHER_SIZE: Final = 64 * 1024  # as in aio: from here on the payload itself goes to the kernel, without a copy
 CLOSE_TIMEOUT: Final = 5.0  # seconds for a peer to take what a timed-out send left
-BACKLOG: Final = 1024  # connections the kernel may hold until they are accepted; it cuts this to its own limit
+BACKLOG: Final = 100  # connections the kernel may hold until they are accepted, as in aio
 MAX_PARTS: Final = min(os.sysconf("SC_IOV_MAX"), 1024)  # of one sendmsg
 # What leaves a socket sound, so that the call may be repeated. InterruptedError: what a signal handler of the program raised.
 NOT_NOW: Final = (TimeoutError, BlockingIOError, InterruptedError, tls.SSLWantReadError, tls.SSLWantWriteError)
@@ -237,10 +236,18 @@ class FrameSocket:
         if timeout is None:
             yield lambda: None
             return
-        before, deadline = self._socket.gettimeout(), time.monotonic() + timeout
+        before, deadline, tried = self._socket.gettimeout(), time.monotonic() + timeout, False
+
+        def limit_call() -> None:
+            nonlocal tried
+            remaining = deadline - time.monotonic()
+            if remaining <= 0 and tried:
+                raise TimeoutError("timed out")
+            tried = True
+            self._socket.settimeout(max(remaining, 1e-6))  # zero would make it non-blocking: even then try once, and time out
+
         try:
-            # Never zero, which would mean something else to a socket: the call is tried once, and then timed out.
-            yield lambda: self._socket.settimeout(max(deadline - time.monotonic(), 1e-6))
+            yield limit_call
         finally:
             if self._socket.fileno() != -1:
                 self._socket.settimeout(before)
@@ -264,6 +271,8 @@ class FrameListener:
         self._format = format
         self._on_oversize = on_oversize
         self._ssl = ssl
+        address = socket.getsockname()
+        self._inode = os.stat(address).st_ino if isinstance(address, str) and address else None
 
     @property
     def addresses(self) -> list[str]:
@@ -293,9 +302,8 @@ class FrameListener:
         """Stop listening; the connections go on. Safe to repeat."""
         address = self._socket.getsockname() if self._socket.fileno() != -1 else None
         self._socket.close()
-        if isinstance(address, str) and address:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(address)
+        if self._inode is not None and isinstance(address, str):
+            remove_socket(address, self._inode)
 
     def __enter__(self) -> Self:
         return self
@@ -359,9 +367,7 @@ def listen(
     """
     if path is not None and host is None and port is None:
         name = os.fspath(path)
-        with contextlib.suppress(FileNotFoundError):
-            if stat.S_ISSOCK(os.stat(name).st_mode):  # what a server left that did not end in order
-                os.unlink(name)
+        clear_socket(name)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             listener.bind(name)

@@ -1,7 +1,7 @@
 """Echo: every frame comes back as it came. The plainest program on the codec, and everybody's benchmark peer.
 
-It speaks bare frames of any format. A client that ends its direction still gets every answer; one that sends what is no frame
-gets the answers to the frames before it, and the connection is closed.
+It speaks bare frames of any format. A client that ends its direction still gets every answer. One that sends what is no frame
+is answered up to there and cut off; if it goes on sending, the cut may overtake the last answers.
 """
 
 from __future__ import annotations
@@ -40,6 +40,9 @@ def serve_main(argv: list[str]) -> int:
     host.add_format_option(parser)
     parser.add_argument("--upper", action="store_true", help="answer in upper case (ASCII)")
     options = parser.parse_args(argv)
+    strip = options.format.initial_bytes_to_strip
+    if options.upper and strip is not None and strip < (options.format.header_length or strip + 1):
+        parser.error("--upper would change the header, which this format leaves in the payload")
     return host.run(options, functools.partial(aio.serve, UpperEcho if options.upper else Echo, format=options.format))
 
 
@@ -52,12 +55,14 @@ def client_main(argv: list[str]) -> int:
     parser.add_argument("address", type=host.parse_address, metavar="ADDR", help="host:port, [v6]:port or unix:PATH")
     parser.add_argument("texts", nargs="*", metavar="TEXT", help="without any, the lines of standard input")
     host.add_format_option(parser)
-    parser.add_argument("--timeout", type=float, default=10.0, help="seconds to wait for an answer (default: %(default)s)")
+    parser.add_argument(
+        "--timeout", type=host.seconds, default=10.0, help="seconds to wait for an answer (default: %(default)s)"
+    )
     options = parser.parse_intermixed_args(argv)
     payloads = map(os.fsencode, options.texts) if options.texts else (line.rstrip(b"\n") for line in sys.stdin.buffer)
     try:
         stream = sync.connect(**options.address, format=options.format, timeout=options.timeout)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # UnicodeError: a host name that cannot be one
         return host.fail(error)
     with stream:
         for payload in payloads:

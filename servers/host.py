@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import ipaddress
+import re
 import signal
 import sys
 from collections.abc import Awaitable, Callable
@@ -23,8 +24,8 @@ DEFAULT_PORT: Final = 9000
 def add_listener_options(parser: argparse.ArgumentParser) -> None:
     where = parser.add_argument_group("where it listens")
     where.add_argument("--host", default="127.0.0.1", help="address to bind (default: %(default)s)")
-    where.add_argument("--port", type=int, default=DEFAULT_PORT, help="0 picks a free one (default: %(default)s)")
-    where.add_argument("--unix", metavar="PATH", help="listen on a Unix socket instead")
+    where.add_argument("--port", type=port_number, default=DEFAULT_PORT, help="0 picks a free one (default: %(default)s)")
+    where.add_argument("--unix", type=socket_path, metavar="PATH", help="listen on a Unix socket instead")
     where.add_argument("--insecure", action="store_true", help="allow a public address, where anybody may connect")
     parser.add_argument("--loop", choices=("asyncio", "uvloop"), default="asyncio", help="event loop (default: %(default)s)")
 
@@ -36,6 +37,29 @@ def add_format_option(parser: argparse.ArgumentParser) -> None:
         default=FrameFormat("u32be"),
         help="frame format, as u16le,offset=2,adjust=-4,strip=0,max=1MiB (default: %(default)s)",
     )
+
+
+def port_number(text: str) -> int:
+    if not (text.isascii() and text.isdecimal()) or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port from 0 to 65535")
+    return int(text)
+
+
+def socket_path(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("an empty path is no Unix socket")
+    return text
+
+
+def seconds(text: str) -> float:
+    """Parse a waiting time; a month is more than anybody waits, and less than what a socket can be told."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 31 * 24 * 3600:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+    return value
 
 
 def frame_format(text: str) -> FrameFormat:
@@ -50,15 +74,10 @@ def parse_address(text: str) -> dict[str, Any]:
     """Return what `host:port`, `[v6]:port` or `unix:PATH` is to `connect`: its keyword arguments."""
     if text.startswith("unix:") and len(text) > len("unix:"):
         return {"path": text.removeprefix("unix:")}
-    host, _, port = text.rpartition(":")
-    if (
-        not host
-        or not (port.isascii() and port.isdecimal())
-        or not 0 < int(port) < 65536
-        or (":" in host and host[0] + host[-1] != "[]")
-    ):
+    match = re.fullmatch(r"(?:\[([^\[\]]+)\]|([^\[\]:]+)):(\d{1,5})", text, re.ASCII)
+    if match is None or not 0 < int(match[3]) < 65536:
         raise argparse.ArgumentTypeError(f"{text!r} is not host:port, [v6]:port or unix:PATH")
-    return {"host": host.removeprefix("[").removesuffix("]"), "port": int(port)}
+    return {"host": match[1] or match[2], "port": int(match[3])}
 
 
 def fail(reason: object, status: int = 1) -> int:
@@ -78,7 +97,7 @@ def run(options: argparse.Namespace, serve: Callable[..., Awaitable[aio.FrameSer
     """Run the server that `serve(**where)` starts until a signal ends it; return the exit status."""
     if (reason := refusal(options)) is not None:
         return fail(reason, 2)
-    where = {"path": options.unix} if options.unix else {"host": options.host, "port": options.port}
+    where = {"path": options.unix} if options.unix is not None else {"host": options.host, "port": options.port}
     loop_factory: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
     if options.loop == "uvloop":
         try:
@@ -97,12 +116,14 @@ async def _serve_until_signal(where: dict[str, Any], serve: Callable[..., Awaita
         loop.add_signal_handler(number, stopped.set)
     try:
         server = await serve(**where)
-    except OSError as error:
-        return fail(f"cannot listen: {error.strerror or error}")
-    for address in server.addresses:
-        print(f"listening on {address}", flush=True)
-    await stopped.wait()
-    await server.close(grace=DRAIN_SECONDS)
+    except (OSError, UnicodeError) as error:  # UnicodeError: a host name that cannot be one
+        return fail(f"cannot listen: {getattr(error, 'strerror', None) or error}")
+    try:
+        for address in server.addresses:
+            print(f"listening on {address}", flush=True)
+        await stopped.wait()
+    finally:
+        await server.close(grace=DRAIN_SECONDS)
     return 0
 
 

@@ -62,6 +62,32 @@ def test_upper_case_on_demand():
         assert client(address, "Straße abc").stdout == "STRAßE ABC\n"
 
 
+def test_upper_case_would_spoil_a_header_in_the_payload():
+    command = [*FASTFRAME, "serve", "echo", "--port", "0", "--upper", "--format", "u8,strip=0"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert result.returncode == 2
+    assert "would change the header" in result.stderr
+
+
+def test_a_unix_path_that_is_served_is_not_taken(tmp_path):
+    path = str(tmp_path / "echo")
+    with serving("--unix", path) as address:
+        command = [*FASTFRAME, "serve", "echo", "--unix", path]
+        second = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        assert (second.returncode, second.stdout) == (1, "")
+        assert "in use" in second.stderr
+        assert client(address, "still here").stdout == "still here\n"
+
+
+@pytest.mark.parametrize("closed", ["0<&-", ">&-", "2>&-"])
+def test_a_closed_standard_stream_is_no_traceback(closed):
+    with serving() as address:
+        command = f"exec {sys.executable} -m fastframe echo {address} text {closed}"
+        result = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, timeout=30, check=False)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout == ("" if closed == ">&-" else "text\n")
+
+
 def test_unix_socket(tmp_path):
     path = tmp_path / "echo"
     with serving("--unix", str(path)) as address:
@@ -111,6 +137,8 @@ def test_one_bad_client_concerns_nobody_else():
         (["127.0.0.1:1", "x"], 1, "refused"),
         (["unix:/nonexistent/socket", "x"], 1, "No such file"),
         (["no-address", "x"], 2, "is not host:port"),
+        (["a..b:80", "x"], 1, "fastframe: "),
+        (["127.0.0.1:1", "--timeout", "nan", "x"], 2, "number of seconds"),
         (["127.0.0.1:1", "--format", "u31", "x"], 2, "no length field is called"),
     ],
 )

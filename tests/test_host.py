@@ -23,7 +23,8 @@ def test_an_address_is_parsed(text, where):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "9000", ":9000", "host:", "host:0", "host:65536", "host:x", "::1:9000", "unix:", "host:٣"]
+    "text",
+    ["", "9000", ":9000", "host:", "host:0", "host:65536", "host:x", "::1:9000", "unix:", "host:٣", "[:80", "[]:80", "a]:80"],
 )
 def test_what_is_no_address_is_refused(text):
     with pytest.raises(argparse.ArgumentTypeError, match="is not host:port"):
@@ -34,6 +35,24 @@ def test_a_format_is_parsed_or_refused_with_the_reason():
     assert host.frame_format("u16le,max=1KiB") == FrameFormat("u16le", max_payload_length=1024)
     with pytest.raises(argparse.ArgumentTypeError, match="no length field is called 'u12'"):
         host.frame_format("u12")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--port", "65536"], ["--port", "-1"], ["--port", "x"], ["--unix", ""], ["--unix", "", "--host", "0.0.0.0"]]
+)
+def test_a_port_out_of_range_and_an_empty_path_are_refused(arguments, capsys):
+    parser = argparse.ArgumentParser()
+    host.add_listener_options(parser)
+    with pytest.raises(SystemExit, match="2"):
+        parser.parse_args(arguments)
+    assert "is not a port" in (said := capsys.readouterr().err) or "no Unix socket" in said
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "1e300", "x"])
+def test_a_waiting_time_is_a_number_of_seconds(text):
+    assert host.seconds("0.5") == 0.5
+    with pytest.raises(argparse.ArgumentTypeError, match="number of seconds"):
+        host.seconds(text)
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,21 @@ def test_a_close_that_the_peer_prevents_ends_in_time(pair):
         stream.send(b"")
 
 
+def test_a_trickle_does_not_outlast_the_timeout(pair):
+    stream, far = pair
+    stopped = threading.Event()
+
+    def trickle():
+        far.sendall(b"\0\xff\xff\xff")
+        while not stopped.is_set():
+            far.sendall(b"x")
+
+    with in_thread(trickle):
+        with pytest.raises(TimeoutError):
+            stream.recv(timeout=0.2)  # pytest-timeout ends this if it goes on for as long as bytes come
+        stopped.set()
+
+
 def test_a_timeout_does_not_stay_on_the_socket(pair):
     stream, far = pair
     stream.socket.settimeout(7)
