@@ -14,15 +14,13 @@ import asyncio
 import contextlib
 import logging
 import os
-import threading
 from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Final, Literal, Self, cast
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from . import _errors
 from ._address import address_text, clear_socket, remove_socket
-from ._codec import Decoder, Encoder
+from ._endpoint import DEFAULT_FORMAT, READ_LIMIT, Endpoint, OnOversize
 from ._errors import EndOfStreamError, FrameError, IncompleteFrameError, MisuseError
-from ._format import FrameFormat
 
 if TYPE_CHECKING:
     import ssl as tls
@@ -30,148 +28,17 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
+    from ._format import FrameFormat
+
 logger = logging.getLogger("fastframe.aio")
 
-DEFAULT_FORMAT: Final = FrameFormat("u32be")
-# From here on a payload is handed to the kernel as it is. Copying it behind its header was as fast at 16 KiB and slower by
-# 9 to 27 % from 256 KiB on; below 4 KiB the longer system call loses.
-GATHER_SIZE: Final = 64 * 1024
-# Frames of one turn of the loop leave in one write, but no more than this is held back for it.
-FLUSH_SIZE: Final = 64 * 1024
-# A stream that nobody reads from stops receiving when it holds this much: asyncio.StreamReader's limit.
-READ_LIMIT: Final = 64 * 1024
-READ_SIZE: Final = 256 * 1024  # what one read may bring, as asyncio's own protocols have it
 CLOSE_TIMEOUT: Final = 5.0  # seconds for a peer to take what was sent before the connection is cut
 # Connections the kernel may hold until they are accepted: asyncio's own number, which is also how many tracebacks 3.11 logs at
 # once when descriptors run out.
 BACKLOG: Final = 100
 
-OnOversize = Literal["raise", "skip"]
 
-
-class _ReceiveMemory(threading.local):
-    """What all connections of a thread receive into.
-
-    Between `get_buffer` and `buffer_updated` a loop does nothing else, so one block serves them all. A decoder's own pair would
-    hold on to its block after a read that brought nothing, which TLS does on every idle connection.
-    """
-
-    def __init__(self) -> None:
-        self.view = memoryview(bytearray(READ_SIZE))
-
-
-_memory = _ReceiveMemory()
-
-
-class _Endpoint(asyncio.BufferedProtocol):
-    """What the two ways share: sending, pausing, and the server that may stand behind the connection."""
-
-    def __init__(self, format: FrameFormat = DEFAULT_FORMAT, on_oversize: OnOversize = "raise") -> None:
-        self._decoder = Decoder(format, on_oversize)
-        self._encoder = Encoder(format)
-        self._server: FrameServer | None = None
-        self._transport: asyncio.Transport | None = None
-        self._reading_paused = False
-        self._deaf = False  # what comes now belongs to no frame; asyncio's TLS goes on reading while it closes
-        self._corked = False  # a flush will follow without being scheduled
-        self._unsent: list[bytes] = []
-        self._unsent_length = 0
-
-    @property
-    def format(self) -> FrameFormat:
-        """The `FrameFormat` of both directions."""
-        return self._decoder.format
-
-    @property
-    def transport(self) -> asyncio.Transport:
-        """The connection's transport. Raise `MisuseError` before there is one."""
-        if self._transport is None:
-            raise _errors.not_connected()
-        return self._transport
-
-    @property
-    def peername(self) -> str:
-        """The peer's address as text: `host:port`, `[v6]:port` or `unix:PATH`."""
-        return address_text(self.transport.get_extra_info("peername"))
-
-    @property
-    def sockname(self) -> str:
-        """The own address as text."""
-        return address_text(self.transport.get_extra_info("sockname"))
-
-    @property
-    def skipped(self) -> int:
-        """How many oversize frames were skipped."""
-        return self._decoder.skipped
-
-    def send_eof(self) -> None:
-        """Tell the peer that no frame follows; receiving goes on. TLS cannot do that: it raises NotImplementedError."""
-        if not self.transport.can_write_eof():
-            raise _errors.no_half_close()
-        self._flush()
-        self.transport.write_eof()
-
-    def abort(self) -> None:
-        """Cut the connection now; what was not sent yet is lost."""
-        if self._transport is not None:
-            self._transport.abort()
-
-    # asyncio's side
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
-        if self._server is not None:
-            self._server.connected(self)
-
-    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002
-        return _memory.view
-
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
-        if self._server is not None:
-            self._server.disconnected(self)
-
-    # for the two ways
-
-    def _encode(self, payload: Buffer) -> Sequence[bytes]:
-        """Return what goes on the wire for a payload; a large one is not copied, unless it might change before it is sent."""
-        if type(payload) is bytes and len(payload) >= GATHER_SIZE and not self.format.trailer_length:
-            return self._encoder.header(len(payload)), payload
-        return (self._encoder.encode(payload),)
-
-    def _encode_many(self, payloads: Iterable[Buffer]) -> Sequence[bytes]:
-        payloads = list(payloads)
-        if any(type(payload) is bytes and len(payload) >= GATHER_SIZE for payload in payloads):
-            return [part for payload in payloads for part in self._encode(payload)]
-        return (self._encoder.encode_many(payloads),)
-
-    def _queue(self, parts: Sequence[bytes]) -> bool:
-        """Have encoded frames leave together with the others of this turn of the loop; tell whether they have left already."""
-        if not self._unsent and not self._corked:
-            asyncio.get_running_loop().call_soon(self._flush)
-        self._unsent += parts
-        self._unsent_length += sum(map(len, parts))
-        if self._unsent_length < FLUSH_SIZE:
-            return False
-        self._flush()
-        return True
-
-    def _flush(self) -> None:
-        parts, self._unsent, self._unsent_length = self._unsent, [], 0
-        # Not writelines: asyncio's joins everything into one copy before 3.12, and forgets to pause the writer since.
-        for part in _join_small(parts):
-            if self._transport is not None and not self._transport.is_closing():
-                self._transport.write(part)
-
-    def _pause_reading(self, paused: bool) -> None:
-        if paused != self._reading_paused and self._transport is not None and not self._transport.is_closing():
-            self._reading_paused = paused
-            if paused:
-                self._transport.pause_reading()
-            else:
-                self._transport.resume_reading()
-
-
-class FrameProtocol(_Endpoint):
+class FrameProtocol(Endpoint):
     """An asyncio protocol that gets payloads instead of bytes; derive from it and override the three methods that follow.
 
     While the peer does not take what was sent, its own frames are not read either: answering frames takes bounded memory.
@@ -217,7 +84,7 @@ class FrameProtocol(_Endpoint):
         if self._deaf:
             return
         try:
-            frames = self._decoder.feed(_memory.view[:nbytes])
+            frames = self._decoder.feed(self._chunk(nbytes))
         except FrameError as error:
             frames, self._error = error.frames, error.again()
             self._deaf = True
@@ -252,7 +119,7 @@ class FrameProtocol(_Endpoint):
         self._pause_reading(False)
 
 
-class FrameStream(_Endpoint):
+class FrameStream(Endpoint):
     """A connection to `await` payloads from and to send payloads on; `connect` and `serve` make it.
 
     One task at a time may receive, any number may send. `async for` yields payloads and stops at a clean end.
@@ -373,7 +240,7 @@ class FrameStream(_Endpoint):
         # Nothing is decoded that no recv() asked for: what follows the last payload may not be a frame.
         asked = self._receiver is not None or (self._decoder.pending > 0 and self._decoder.needed > 0)
         try:
-            self._received += self._decoder.feed(_memory.view[:nbytes], 1 if asked and not self._received else 0)
+            self._received += self._decoder.feed(self._chunk(nbytes), 1 if asked and not self._received else 0)
         except FrameError:  # the decoder says so again to the recv() that is awakened
             self._deaf = True
             self._pause_reading(True)
@@ -440,10 +307,10 @@ class FrameStream(_Endpoint):
 class FrameServer:
     """What `serve` returns: the listening sockets and the connections that came through them."""
 
-    def __init__(self, make: Callable[[], _Endpoint], handler: Callable[[FrameStream], Awaitable[None]] | None) -> None:
+    def __init__(self, make: Callable[[], Endpoint], handler: Callable[[FrameStream], Awaitable[None]] | None) -> None:
         self._make = make
         self._handler = handler
-        self._endpoints: set[_Endpoint] = set()
+        self._endpoints: set[Endpoint] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -497,12 +364,12 @@ class FrameServer:
 
     # the endpoints' side
 
-    def make_endpoint(self) -> _Endpoint:
+    def make_endpoint(self) -> Endpoint:
         endpoint = self._make()
         endpoint._server = self  # noqa: SLF001
         return endpoint
 
-    def connected(self, endpoint: _Endpoint) -> None:
+    def connected(self, endpoint: Endpoint) -> None:
         self._endpoints.add(endpoint)
         self._idle.clear()
         if isinstance(endpoint, FrameStream):
@@ -510,7 +377,7 @@ class FrameServer:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    def disconnected(self, endpoint: _Endpoint) -> None:
+    def disconnected(self, endpoint: Endpoint) -> None:
         self._endpoints.discard(endpoint)
         if not self._endpoints:
             self._idle.set()
@@ -607,16 +474,3 @@ def _where(host: str | None, port: int | None, path: str | os.PathLike[str] | No
     if path is None and host is not None and port is not None:
         return {"host": host, "port": port}
     raise _errors.no_address()
-
-
-def _join_small(parts: list[bytes]) -> list[bytes]:
-    """Return the same bytes in fewer parts: small ones joined, large ones as they are."""
-    joined: list[bytes] = []
-    small: list[bytes] = []
-    for part in parts:
-        if len(part) < GATHER_SIZE:
-            small.append(part)
-        else:
-            joined += b"".join(small), part
-            small = []
-    return [*joined, b"".join(small)] if small else joined

@@ -12,7 +12,7 @@ import trustme
 import uvloop
 from vectors import frame
 
-from fastframe import EndOfStreamError, FrameFormat, FrameTooLargeError, IncompleteFrameError, MisuseError, aio
+from fastframe import EndOfStreamError, FrameFormat, FrameTooLargeError, IncompleteFrameError, MisuseError, _endpoint, aio
 
 U32 = FrameFormat("u32be", max_payload_length=2 << 20)
 
@@ -26,8 +26,8 @@ async def until(condition) -> None:
 @pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
 def run(request, codec, monkeypatch):
     """Run a coroutine on either loop with either codec; what the loop would only log fails the test."""
-    monkeypatch.setattr(aio, "Decoder", codec.Decoder)
-    monkeypatch.setattr(aio, "Encoder", codec.Encoder)
+    monkeypatch.setattr(_endpoint, "Decoder", codec.Decoder)
+    monkeypatch.setattr(_endpoint, "Encoder", codec.Encoder)
     complaints = []
 
     def run(main, expect_complaint=""):
@@ -549,8 +549,8 @@ def test_a11_a_decoders_own_pair_serves_a_buffered_protocol(run, codec, tls):
 
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 def test_aiofastnet_transports(codec, monkeypatch, tls):
-    monkeypatch.setattr(aio, "Decoder", codec.Decoder)
-    monkeypatch.setattr(aio, "Encoder", codec.Encoder)
+    monkeypatch.setattr(_endpoint, "Decoder", codec.Decoder)
+    monkeypatch.setattr(_endpoint, "Encoder", codec.Encoder)
 
     async def main():
         loop = asyncio.get_running_loop()

@@ -23,6 +23,7 @@ from fastframe import (
     FrameTooLargeError,
     IncompleteFrameError,
     MisuseError,
+    _endpoint,
     aio,
     sync,
 )
@@ -136,7 +137,7 @@ FRONTS = {
 
 @pytest.fixture(params=FRONTS.values(), ids=FRONTS)
 def front(request, codec, monkeypatch):
-    for module in (aio, sync):
+    for module in (_endpoint, sync):
         monkeypatch.setattr(module, "Decoder", codec.Decoder)
         monkeypatch.setattr(module, "Encoder", codec.Encoder)
     return request.param

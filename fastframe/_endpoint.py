@@ -1,0 +1,179 @@
+"""The asyncio side of one connection: what `aio.FrameProtocol` and `aio.FrameStream` share.
+
+What comes is received into memory that all connections of a thread share. What goes is encoded at once, held until the end of
+the turn of the loop, and leaves in one write; a large payload is handed to the transport as it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Final, Literal, Protocol, cast
+
+from . import _errors
+from ._address import address_text
+from ._codec import Decoder, Encoder
+from ._format import FrameFormat
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+DEFAULT_FORMAT: Final = FrameFormat("u32be")
+# From here on a payload is handed to the kernel as it is. Copying it behind its header was as fast at 16 KiB and slower by
+# 9 to 27 % from 256 KiB on; below 4 KiB the longer system call loses.
+GATHER_SIZE: Final = 64 * 1024
+# Frames of one turn of the loop leave in one write, but no more than this is held back for it.
+FLUSH_SIZE: Final = 64 * 1024
+# A stream that nobody reads from stops receiving when it holds this much: asyncio.StreamReader's limit.
+READ_LIMIT: Final = 64 * 1024
+READ_SIZE: Final = 256 * 1024  # what one read may bring, as asyncio's own protocols have it
+
+OnOversize = Literal["raise", "skip"]
+
+
+class Registry(Protocol):
+    """What a server is to its connections."""
+
+    def connected(self, endpoint: Endpoint) -> None: ...
+
+    def disconnected(self, endpoint: Endpoint) -> None: ...
+
+
+class _ReceiveMemory(threading.local):
+    """What all connections of a thread receive into.
+
+    Between `get_buffer` and `buffer_updated` a loop does nothing else, so one block serves them all. A decoder's own pair would
+    hold on to its block after a read that brought nothing, which TLS does on every idle connection.
+    """
+
+    def __init__(self) -> None:
+        self.view = memoryview(bytearray(READ_SIZE))
+
+
+_memory = _ReceiveMemory()
+
+
+class Endpoint(asyncio.BufferedProtocol):
+    """What the two ways share: sending, pausing, and the server that may stand behind the connection."""
+
+    def __init__(self, format: FrameFormat = DEFAULT_FORMAT, on_oversize: OnOversize = "raise") -> None:
+        self._decoder = Decoder(format, on_oversize)
+        self._encoder = Encoder(format)
+        self._server: Registry | None = None
+        self._transport: asyncio.Transport | None = None
+        self._reading_paused = False
+        self._deaf = False  # what comes now belongs to no frame; asyncio's TLS goes on reading while it closes
+        self._corked = False  # a flush will follow without being scheduled
+        self._unsent: list[bytes] = []
+        self._unsent_length = 0
+
+    @property
+    def format(self) -> FrameFormat:
+        """The `FrameFormat` of both directions."""
+        return self._decoder.format
+
+    @property
+    def transport(self) -> asyncio.Transport:
+        """The connection's transport. Raise `MisuseError` before there is one."""
+        if self._transport is None:
+            raise _errors.not_connected()
+        return self._transport
+
+    @property
+    def peername(self) -> str:
+        """The peer's address as text: `host:port`, `[v6]:port` or `unix:PATH`."""
+        return address_text(self.transport.get_extra_info("peername"))
+
+    @property
+    def sockname(self) -> str:
+        """The own address as text."""
+        return address_text(self.transport.get_extra_info("sockname"))
+
+    @property
+    def skipped(self) -> int:
+        """How many oversize frames were skipped."""
+        return self._decoder.skipped
+
+    def send_eof(self) -> None:
+        """Tell the peer that no frame follows; receiving goes on. TLS cannot do that: it raises NotImplementedError."""
+        if not self.transport.can_write_eof():
+            raise _errors.no_half_close()
+        self._flush()
+        self.transport.write_eof()
+
+    def abort(self) -> None:
+        """Cut the connection now; what was not sent yet is lost."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    # asyncio's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        if self._server is not None:
+            self._server.connected(self)
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002
+        return _memory.view
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        if self._server is not None:
+            self._server.disconnected(self)
+
+    # for the two ways
+
+    def _chunk(self, nbytes: int) -> memoryview:
+        """Return what was received into the memory that `get_buffer` lent."""
+        return _memory.view[:nbytes]
+
+    def _encode(self, payload: Buffer) -> Sequence[bytes]:
+        """Return what goes on the wire for a payload; a large one is not copied, unless it might change before it is sent."""
+        if type(payload) is bytes and len(payload) >= GATHER_SIZE and not self.format.trailer_length:
+            return self._encoder.header(len(payload)), payload
+        return (self._encoder.encode(payload),)
+
+    def _encode_many(self, payloads: Iterable[Buffer]) -> Sequence[bytes]:
+        payloads = list(payloads)
+        if any(type(payload) is bytes and len(payload) >= GATHER_SIZE for payload in payloads):
+            return [part for payload in payloads for part in self._encode(payload)]
+        return (self._encoder.encode_many(payloads),)
+
+    def _queue(self, parts: Sequence[bytes]) -> bool:
+        """Have encoded frames leave together with the others of this turn of the loop; tell whether they have left already."""
+        if not self._unsent and not self._corked:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._unsent += parts
+        self._unsent_length += sum(map(len, parts))
+        if self._unsent_length < FLUSH_SIZE:
+            return False
+        self._flush()
+        return True
+
+    def _flush(self) -> None:
+        parts, self._unsent, self._unsent_length = self._unsent, [], 0
+        # Not writelines: asyncio's joins everything into one copy before 3.12, and forgets to pause the writer since.
+        for part in join_small(parts):
+            if self._transport is not None and not self._transport.is_closing():
+                self._transport.write(part)
+
+    def _pause_reading(self, paused: bool) -> None:
+        if paused != self._reading_paused and self._transport is not None and not self._transport.is_closing():
+            self._reading_paused = paused
+            if paused:
+                self._transport.pause_reading()
+            else:
+                self._transport.resume_reading()
+
+
+def join_small(parts: list[bytes]) -> list[bytes]:
+    """Return the same bytes in fewer parts: small ones joined, large ones as they are."""
+    joined: list[bytes] = []
+    small: list[bytes] = []
+    for part in parts:
+        if len(part) < GATHER_SIZE:
+            small.append(part)
+        else:
+            joined += b"".join(small), part
+            small = []
+    return [*joined, b"".join(small)] if small else joined
