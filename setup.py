@@ -30,6 +30,8 @@ class BuildCodec(build_ext):
     """Remove what an earlier build left: an optional build that fails would install that, and nobody would know."""
 
     def build_extension(self, ext):
+        if self.editable_mode:  # built elsewhere, and copied into the checkout if that succeeds
+            Path(self.get_ext_filename(ext.name)).unlink(missing_ok=True)
         Path(self.get_ext_fullpath(ext.name)).unlink(missing_ok=True)
         Path(self.build_lib, self.get_ext_filename(ext.name)).unlink(missing_ok=True)
         super().build_extension(ext)

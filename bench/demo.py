@@ -46,6 +46,8 @@ def main(argv: list[str]) -> int:
     try:
         with contextlib.ExitStack() as stack:
             path = options.file or stack.enter_context(standard_library_tar())
+            if os.path.isdir(path):
+                return _fail(f"{path} is a directory: name a file")
             if os.path.getsize(path) == 0:
                 return _fail(f"{path} is empty: there is nothing to send")
             rates = run(path)
@@ -56,8 +58,11 @@ def main(argv: list[str]) -> int:
     print(f"{note}\n* the first part of the file, as much as goes in {CELL_SECONDS:g} s")
     if options.json:
         figures = {way: [asdict(rate) for rate in series] for way, series in rates.items()}
-        with open(options.json, "w", encoding="utf-8") as file:
-            json.dump({"note": note, "rates": figures}, file, indent=1)
+        try:
+            with open(options.json, "w", encoding="utf-8") as file:
+                json.dump({"note": note, "rates": figures}, file, indent=1)
+        except OSError as error:
+            return _fail(f"cannot write the figures: {error}")
     try:
         report.draw_rates(rates, options.png, "Through an echo server and back, by frame size", note)
         _say(f"picture: {options.png}")

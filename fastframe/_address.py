@@ -12,9 +12,7 @@ from typing import Any
 
 def address_text(address: Any) -> str:
     """Return the text of a socket's address, as `getsockname` or a transport's `peername` gives it."""
-    if isinstance(address, bytes):
-        address = address.decode(errors="backslashreplace")
-    if isinstance(address, str) or address is None:  # of a Unix socket; most clients' have no name
+    if isinstance(address, str | bytes) or address is None:  # of a Unix socket; most clients' have no name
         return f"unix:{os.fsencode(address or '').decode(errors='backslashreplace')}"
     host, port = address[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -25,6 +23,8 @@ def clear_socket(path: str) -> None:
 
     Anything that is not a socket is left for bind to complain of.
     """
+    if path.startswith("\0"):  # an abstract one is no file, and goes with its last socket
+        return
     with contextlib.suppress(FileNotFoundError):
         if not stat.S_ISSOCK(os.stat(path).st_mode):
             return
@@ -38,6 +38,13 @@ def clear_socket(path: str) -> None:
 
 def remove_socket(path: str, inode: int | None) -> None:
     """Remove the socket at `path` if it is still the one that was bound."""
-    with contextlib.suppress(FileNotFoundError):
-        if os.stat(path).st_ino == inode:
-            os.unlink(path)
+    if inode is not None and socket_inode(path) == inode:
+        os.unlink(path)
+
+
+def socket_inode(path: str) -> int | None:
+    """Return what tells the socket at `path` from a later one of that name; None if there is no file."""
+    try:
+        return None if path.startswith("\0") else os.stat(path).st_ino
+    except FileNotFoundError:
+        return None

@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from . import _errors
-from ._address import address_text, clear_socket, remove_socket
+from ._address import address_text, clear_socket, remove_socket, socket_inode
 from ._endpoint import DEFAULT_FORMAT, READ_LIMIT, Endpoint, OnOversize
 from ._errors import EndOfStreamError, FrameError, IncompleteFrameError, MisuseError
 
@@ -47,6 +47,8 @@ class FrameProtocol(Endpoint):
     def __init__(self, format: FrameFormat = DEFAULT_FORMAT, on_oversize: OnOversize = "raise") -> None:
         super().__init__(format, on_oversize)
         self._error: FrameError | None = None
+        self._closed = False
+        self._eof_sent = False
 
     def connected(self) -> None:
         """Override: the connection stands, and `send` works."""
@@ -62,16 +64,25 @@ class FrameProtocol(Endpoint):
         """
 
     def send(self, payload: Buffer) -> None:
-        """Send a payload, without waiting; raise as `Encoder.encode` does. After the end of the connection it goes nowhere."""
-        self._queue(self._encode(payload))
+        """Send a payload, without waiting. After the end of the connection it goes nowhere.
+
+        Raise as `Encoder.encode` does, `MisuseError` after `send_eof`.
+        """
+        self._send(self._encode(payload))
 
     def send_many(self, payloads: Iterable[Buffer]) -> None:
-        """Send payloads, all or none, without waiting; raise as `Encoder.encode_many` does."""
-        self._queue(self._encode_many(payloads))
+        """Send payloads, all or none, without waiting; otherwise as `send`."""
+        self._send(self._encode_many(payloads))
+
+    def send_eof(self) -> None:
+        """Tell the peer that no frame follows; receiving goes on. TLS cannot do that: it raises NotImplementedError."""
+        super().send_eof()
+        self._eof_sent = True
 
     def close(self) -> None:
-        """End the connection once the peer has taken what was sent."""
+        """End the connection once the kernel has taken what was sent. If the peer still sends, the cut may overtake that."""
         self._flush()
+        self._deaf = self._closed = True
         self.transport.close()
 
     # asyncio's side
@@ -110,13 +121,18 @@ class FrameProtocol(Endpoint):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self.ended(self._error or exc)
+        self.ended(self._error or (None if self._closed else exc))
 
     def pause_writing(self) -> None:
         self._pause_reading(True)
 
     def resume_writing(self) -> None:
         self._pause_reading(False)
+
+    def _send(self, parts: Sequence[bytes]) -> None:
+        if self._eof_sent:
+            raise _errors.closed("send_eof")
+        self._queue(parts)
 
 
 class FrameStream(Endpoint):
@@ -127,7 +143,7 @@ class FrameStream(Endpoint):
 
     def __init__(self, format: FrameFormat = DEFAULT_FORMAT, on_oversize: OnOversize = "raise") -> None:
         super().__init__(format, on_oversize)
-        self._received: list[bytes] = []  # at most one payload, decoded for a recv() that was cancelled at that moment
+        self._received: list[bytes] = []  # at most one payload, which a cancelled recv() had begun
         self._receiver: asyncio.Future[None] | None = None  # the recv() that waits
         self._writable: asyncio.Event = asyncio.Event()
         self._writable.set()
@@ -152,7 +168,7 @@ class FrameStream(Endpoint):
     def send_eof(self) -> None:
         """Tell the peer that no frame follows; receiving goes on. TLS cannot do that: it raises NotImplementedError."""
         if self._sending_end is not None:
-            raise self._sending_end
+            raise self._sending_end.with_traceback(None)
         super().send_eof()
         self._sending_end = _errors.closed("send_eof")
 
@@ -194,12 +210,12 @@ class FrameStream(Endpoint):
         """Hand over the transport, paused, and the bytes that came and belong to no received payload; the stream is closed.
 
         They are for another protocol: `transport.set_protocol(...)`, give it the bytes, `transport.resume_reading()`; or
-        `loop.start_tls(...)`. Raise `MisuseError` when the stream is closed already, or if a payload was completed for a `recv`
-        that was cancelled at that moment: receive it first.
+        `loop.start_tls(...)`. Raise `MisuseError` when the stream is closed already, or if a payload was completed that a
+        cancelled `recv` had begun: receive it first.
         """
         transport = self.transport
         if isinstance(self._end, MisuseError):
-            raise self._end
+            raise self._end.with_traceback(None)
         if self._received:
             raise _errors.received_waits()
         tail = self._decoder.detach()
@@ -212,7 +228,10 @@ class FrameStream(Endpoint):
         return transport, tail
 
     async def close(self, timeout: float = CLOSE_TIMEOUT) -> None:  # noqa: ASYNC109
-        """End the connection once the peer has taken what was sent; cut it if that takes `timeout` seconds. Safe to repeat."""
+        """End the connection once the kernel has taken what was sent, or cut it after `timeout` seconds. Safe to repeat.
+
+        If the peer still sends, the cut may overtake the last payloads: have it send its end first, and receive that.
+        """
         if self._transport is None:
             return
         self._flush()
@@ -247,7 +266,7 @@ class FrameStream(Endpoint):
             self._wake_receiver()
         if self._received:
             self._wake_receiver()
-        elif self._receiver is None and self._decoder.pending >= READ_LIMIT:
+        if self._receiver is None and self._decoder.pending >= READ_LIMIT:
             self._pause_reading(True)
 
     def eof_received(self) -> bool:
@@ -271,26 +290,32 @@ class FrameStream(Endpoint):
 
     # own
 
+    def is_peers_doing(self, error: Exception) -> bool:
+        """Tell whether an exception that left a handler is how the connection went, and no fault of the handler's."""
+        if isinstance(error, FrameError):
+            return error.offset is not None  # else the encoder's
+        return error is self._failure or isinstance(error, EndOfStreamError | ConnectionError | TimeoutError)
+
     async def _send(self, parts: Sequence[bytes]) -> None:
         if self._sending_end is not None:
-            raise self._sending_end
+            raise self._sending_end.with_traceback(None)
         left = self._queue(parts)
         if not self._writable.is_set():
             await self._writable.wait()
             if self._failure is not None:
-                raise self._failure
+                raise self._failure.with_traceback(None)
         elif left:
             await asyncio.sleep(0)  # a kernel that takes everything must not keep others from their turn
 
     def _decode_next(self) -> list[bytes]:
         """Return the next payload if it is here, or raise why there will be none."""
         if self._end is not None:
-            raise self._end
+            raise self._end.with_traceback(None)
         frames = self._decoder.feed(b"", 1)
         if not frames and (self._at_eof or self._failure is not None):
             self._end = _errors.why_ended(self._decoder.finish) if self._at_eof else self._failure
             assert self._end is not None
-            raise self._end
+            raise self._end.with_traceback(None)
         return frames
 
     def _wake_receiver(self) -> None:
@@ -314,6 +339,7 @@ class FrameServer:
         self._tasks: set[asyncio.Task[None]] = set()
         self._idle = asyncio.Event()
         self._idle.set()
+        self._closed = False
         self._server: asyncio.Server | None = None
         self._path: str | None = None
         self._inode: int | None = None
@@ -330,7 +356,8 @@ class FrameServer:
         return len(self._endpoints)
 
     async def close(self, grace: float = 0.0) -> None:
-        """Stop listening, let the connections end by themselves for `grace` seconds, then cut those that are left."""
+        """Stop listening, let connections and handlers end by themselves for `grace` seconds, then cut those that are left."""
+        self._closed = True
         if self._server is not None:
             self._server.close()
         if self._path is not None:
@@ -339,6 +366,8 @@ class FrameServer:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(grace):
                 await self._idle.wait()
+                while self._tasks:
+                    await asyncio.wait(self._tasks)
         for task in self._tasks:
             task.cancel()
         for endpoint in list(self._endpoints):
@@ -360,7 +389,7 @@ class FrameServer:
         self._server = await create(self.make_endpoint, **where, ssl=ssl, backlog=backlog)
         if "path" in where:
             self._path = where["path"]
-            self._inode = os.stat(where["path"]).st_ino
+            self._inode = socket_inode(where["path"])
 
     # the endpoints' side
 
@@ -370,6 +399,9 @@ class FrameServer:
         return endpoint
 
     def connected(self, endpoint: Endpoint) -> None:
+        if self._closed:  # its TLS handshake was under way
+            endpoint.abort()
+            return
         self._endpoints.add(endpoint)
         self._idle.clear()
         if isinstance(endpoint, FrameStream):
@@ -388,9 +420,10 @@ class FrameServer:
         try:
             async with stream:
                 await self._handler(stream)
-        except (EndOfStreamError, FrameError, OSError) as error:  # the peer's doing, and no news to the handler's author
-            logger.debug("connection of %s ended: %s", peer, error)
-        except Exception as error:  # the handler's
+        except Exception as error:
+            if stream.is_peers_doing(error):
+                logger.debug("connection of %s ended: %s", peer, error)
+                return
             context = {"message": f"the handler of {peer} failed", "exception": error, "protocol": stream}
             asyncio.get_running_loop().call_exception_handler(context)
 
@@ -453,8 +486,8 @@ async def serve(
     """Listen on `host` and `port` (0 picks a free one), or on the Unix socket `path`; `async with` closes the server.
 
     `handler`: `async def handler(stream)`, a task for each connection, which is closed when it returns; or a class derived from
-    `FrameProtocol`, of which each connection makes one. A handler need not catch what a peer does (`FrameError`,
-    `EndOfStreamError`, OSError); other exceptions go to the loop's exception handler.
+    `FrameProtocol`, of which each connection makes one. A handler need not catch what a peer does (an end, a bad frame, a lost
+    connection, silence past a timeout); other exceptions go to the loop's exception handler.
 
     Raise OSError if the address cannot be bound, ValueError unless there is one.
     """

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Final, Literal, Self
 
 from . import _errors
-from ._address import address_text, clear_socket, remove_socket
+from ._address import address_text, clear_socket, remove_socket, socket_inode
 from ._codec import Decoder, Encoder
 from ._errors import EndOfStreamError, MisuseError
 from ._format import FrameFormat
@@ -46,7 +46,10 @@ class FrameSocket:
     """A connection to receive payloads from and to send payloads on; `connect` and `FrameListener` make it, or wrap a socket.
 
     `socket`: a connected stream socket, which belongs to this object from now on. A timeout that is set on it holds where
-    `timeout` is not given. One thread at a time may receive, and one send. Iteration yields payloads and stops at a clean end.
+    `timeout` is not given. Iteration yields payloads and stops at a clean end.
+
+    One thread may receive while another sends if neither gives a `timeout`, which is the socket's and so both threads'; with TLS
+    only after the handshake, which is the first `recv` or `send` of an accepted connection.
     """
 
     def __init__(self, socket: Socket, format: FrameFormat = DEFAULT_FORMAT, on_oversize: OnOversize = "raise") -> None:
@@ -130,7 +133,7 @@ class FrameSocket:
         `MisuseError` after `close` or `detach`. Anything else is a bug.
         """
         if self._end is not None:
-            raise self._end
+            raise self._end.with_traceback(None)
         frames = self._decoder.feed(b"", 1)
         if not frames:
             with self._deadline(timeout) as limit_call:
@@ -155,7 +158,7 @@ class FrameSocket:
         this is closed already.
         """
         if isinstance(self._end, MisuseError):
-            raise self._end
+            raise self._end.with_traceback(None)
         self.flush()
         tail = self._decoder.detach()
         self._close(_errors.closed("detach"))
@@ -190,8 +193,8 @@ class FrameSocket:
 
     def _send(self, parts: list[bytes], timeout: float | None) -> None:
         if self._sending_end is not None:
-            raise self._sending_end
-        self._unsent += map(memoryview, parts)
+            raise self._sending_end.with_traceback(None)
+        self._unsent += (memoryview(part) for part in parts if part)
         with self._deadline(timeout) as limit_call:
             while self._unsent:
                 limit_call()
@@ -210,24 +213,27 @@ class FrameSocket:
 
     def _advance(self, sent: int) -> None:
         """Drop `sent` bytes from the front of what is unsent."""
-        while sent:
-            first = self._unsent.pop(0)
-            if sent < len(first):
-                self._unsent.insert(0, first[sent:])
-            sent -= min(sent, len(first))
+        done = 0
+        while done < len(self._unsent) and sent >= len(self._unsent[done]):
+            sent -= len(self._unsent[done])
+            done += 1
+        del self._unsent[:done]
+        if sent:
+            self._unsent[0] = self._unsent[0][sent:]
 
     def _receive(self) -> list[bytes]:
         """Read once; return the next payload if that completed it."""
         try:
             nbytes = self._socket.recv_into(self._decoder.get_buffer())
         except NOT_NOW:
+            self._decoder.buffer_updated(0)  # an idle connection holds no memory
             raise
         except OSError as error:  # to be said again: the next read might look like a clean end
             self._end = error
             raise
         if nbytes == 0:
             self._end = _errors.why_ended(self._decoder.finish)
-            raise self._end
+            raise self._end.with_traceback(None)
         return self._decoder.buffer_updated(nbytes, 1)
 
     @contextlib.contextmanager
@@ -272,7 +278,7 @@ class FrameListener:
         self._on_oversize = on_oversize
         self._ssl = ssl
         address = socket.getsockname()
-        self._inode = os.stat(address).st_ino if isinstance(address, str) and address else None
+        self._inode = socket_inode(address) if isinstance(address, str) and address else None
 
     @property
     def addresses(self) -> list[str]:
@@ -345,10 +351,10 @@ def connect(
             context = tls.create_default_context() if ssl is True else ssl
             connection = context.wrap_socket(connection, server_hostname=server_hostname or host)
         connection.settimeout(None)
+        return FrameSocket(connection, format, on_oversize)
     except BaseException:
         connection.close()
         raise
-    return FrameSocket(connection, format, on_oversize)
 
 
 def listen(

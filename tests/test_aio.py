@@ -150,6 +150,43 @@ def test_protocol_that_raises_is_told_its_own_exception(run):
     run(main, expect_complaint="Fatal error")
 
 
+def test_protocol_that_closes_ends_without_an_error_through_tls_too(run):
+    class Closing(Recorder):
+        def frames_received(self, frames):
+            self.close()
+
+    async def main():
+        server_context, client_context = tls_contexts()
+        made = []
+
+        def make():
+            made.append(Closing(U32))
+            return made[0]
+
+        server = await asyncio.get_running_loop().create_server(make, "127.0.0.1", 0, ssl=server_context)
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname(), ssl=client_context)
+        writer.write(frame(bytes(1000)) * 1000)
+        with contextlib.suppress(OSError):
+            await reader.read()
+        assert await made[0].over is None
+        writer.transport.abort()
+        server.close()
+
+    run(main)
+
+
+def test_protocol_does_not_send_after_its_end(run):
+    async def main():
+        async with recorded() as (protocol, reader, _writer):
+            protocol.send(b"last")
+            protocol.send_eof()
+            with pytest.raises(MisuseError, match="send_eof"):
+                protocol.send(b"too late")
+            assert await reader.read() == frame(b"last")
+
+    run(main)
+
+
 def test_protocol_skips_oversize_frames(run):
     async def main():
         async with recorded(FrameFormat("u32be", max_payload_length=4), "skip") as (protocol, reader, writer):
@@ -288,6 +325,22 @@ def test_a_payload_that_completes_as_its_recv_is_cancelled_goes_to_the_next(run)
     run(main)
 
 
+def test_a_payload_that_a_cancelled_recv_had_begun_does_not_stop_the_back_pressure(run):
+    async def main():
+        async with stream_and_peer() as (stream, _reader, writer):
+            writer.write(frame(b"begun")[:6])
+            with pytest.raises(TimeoutError):
+                await stream.recv(timeout=0.05)
+            writer.write(frame(b"begun")[6:] + frame(bytes(1 << 20)) * 60)
+            await until(lambda: stream._reading_paused)
+            assert stream._decoder.pending <= aio.READ_LIMIT + _endpoint.READ_SIZE
+            assert await stream.recv() == b"begun"
+            for _ in range(60):
+                assert await stream.recv() == bytes(1 << 20)
+
+    run(main)
+
+
 def test_one_task_at_a_time_may_receive(run):
     async def main():
         async with stream_and_peer() as (stream, _reader, writer):
@@ -416,6 +469,54 @@ def test_serve_gives_connections_the_grace_to_end(run):
     run(main)
 
 
+def test_serve_lets_a_handler_finish_within_the_grace_when_its_peer_is_gone(run):
+    async def main():
+        finished = []
+
+        async def slow(stream):
+            finished.append(await stream.recv())
+            await asyncio.sleep(0.1)
+            finished.append("done")
+
+        server = await aio.serve(slow, "127.0.0.1", 0, format=U32)
+        host, _, port = server.addresses[0].rpartition(":")
+        async with aio.connect(host, int(port)) as stream:
+            await stream.send(b"work")
+            await until(lambda: finished)
+            stream.abort()
+            await until(lambda: not server.connections)
+            await server.close(grace=20)
+        assert finished == [b"work", "done"]
+
+    run(main)
+
+
+def test_serve_cuts_a_connection_whose_handshake_ends_after_the_close(run):
+    async def main():
+        server_context, client_context = tls_contexts()
+        handled = []
+
+        async def handler(stream):
+            handled.append(await stream.recv())
+
+        server = await aio.serve(handler, "127.0.0.1", 0, ssl=server_context)
+        host, _, port = server.addresses[0].rpartition(":")
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.create_connection(asyncio.Protocol, host, int(port))
+        await asyncio.sleep(0.05)  # accepted, and waiting for a handshake
+        await server.close()
+        with contextlib.suppress(OSError):
+            upgraded = await loop.start_tls(transport, asyncio.Protocol(), client_context, server_hostname=host)
+            upgraded.write(frame(b"too late"))
+            await asyncio.sleep(0.05)
+            upgraded.abort()
+        transport.abort()
+        assert handled == []
+        assert server.connections == 0
+
+    run(main)
+
+
 def test_serve_takes_a_protocol_class(run):
     async def main():
         async with await aio.serve(Recorder, "127.0.0.1", 0, format=U32) as server:
@@ -451,6 +552,23 @@ def test_serve_reports_what_a_handler_did_wrong(run):
             raise ZeroDivisionError
 
         async with await aio.serve(wrong, "127.0.0.1", 0) as server:
+            host, _, port = server.addresses[0].rpartition(":")
+            async with aio.connect(host, int(port)) as stream:
+                with pytest.raises(EndOfStreamError):
+                    await stream.recv()
+
+    run(main, expect_complaint="the handler of 127.0.0.1")
+
+
+@pytest.mark.parametrize("mistake", ["a missing file", "a payload over the limit"])
+def test_serve_reports_a_handlers_mistake_that_looks_like_a_peers(run, mistake):
+    async def main():
+        async def wrong(stream):
+            if mistake == "a missing file":
+                raise FileNotFoundError
+            await stream.send(bytes(U32.max_payload_length + 1))
+
+        async with await aio.serve(wrong, "127.0.0.1", 0, format=U32) as server:
             host, _, port = server.addresses[0].rpartition(":")
             async with aio.connect(host, int(port)) as stream:
                 with pytest.raises(EndOfStreamError):

@@ -45,7 +45,7 @@ def test_demo_without_matplotlib_says_so_and_ends_well(short, path, tmp_path, ca
     assert "matplotlib is not installed" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("what", ["missing", "empty"])
+@pytest.mark.parametrize("what", ["missing", "empty", "."])
 def test_demo_of_no_file_is_one_line_and_status_1(what, tmp_path, capsys):
     path = tmp_path / what
     if what == "empty":

@@ -6,6 +6,7 @@ A scenario is a coroutine `(stream, peer)`. The blocking front takes part throug
 import asyncio
 import contextlib
 import itertools
+import os
 import socket
 import ssl
 import struct
@@ -310,6 +311,28 @@ def test_payloads_are_sent_whole_and_in_order(play):
     play(scenario)
 
 
+def test_a_batch_of_nothing_sends_nothing(play):
+    async def scenario(stream, peer):
+        await stream.send_many([])
+        await stream.send_many(iter(()))
+        await stream.send(b"next")
+        assert await peer.recv(8) == frame(b"next")
+
+    play(scenario)
+
+
+def test_a_large_payload_among_many_small_ones(play):
+    payloads = [b"s"] * 20_000 + [bytes(1 << 17)] + [b"t"] * 20_000
+
+    async def scenario(stream, peer):
+        wire = b"".join(map(frame, payloads))
+        receiving = asyncio.create_task(peer.recv(len(wire)))
+        await stream.send_many(payloads)
+        assert await receiving == wire
+
+    play(scenario)
+
+
 def test_a_payload_may_be_changed_after_it_was_sent(play):
     async def scenario(stream, peer):
         for size in (10, 1 << 20):
@@ -487,6 +510,21 @@ def test_unix(front, tmp_path):
     path = tmp_path / "socket"
     echo_over(front, path=str(path))
     assert not path.exists()
+
+
+def test_an_abstract_unix_socket_is_no_file(front):
+    if front is FRONTS["aio-uvloop"]:
+        pytest.skip("uvloop cannot connect to an abstract socket")
+
+    async def main():
+        path = f"\0fastframe-test-{os.getpid()}"
+        async with front.echo_server(path=path) as address:
+            assert address == f"unix:{path}"
+            async with await front.connect(path=path) as stream:
+                await stream.send(b"abstract")
+                assert await stream.recv() == b"abstract"
+
+    run(front, main)
 
 
 def test_unix_takes_the_place_of_a_socket_nobody_serves(front, tmp_path):

@@ -19,6 +19,7 @@ FLOORS = [
     ("_codec_c", "_codec_py"),
     ("_codec",),
     HELPERS,
+    ("_endpoint",),
     ("aio", "datagram", "sync"),
     ("__init__",),
     ("servers",),

@@ -95,6 +95,14 @@ def test_a_close_that_the_peer_prevents_ends_in_time(pair):
         stream.send(b"")
 
 
+def test_an_idle_connection_holds_no_memory(pair):
+    stream, _far = pair
+    with pytest.raises(TimeoutError):
+        stream.recv(timeout=0.01)
+    with pytest.raises(MisuseError, match="get_buffer"):
+        stream._decoder.buffer_updated(0)  # nothing is lent
+
+
 def test_a_trickle_does_not_outlast_the_timeout(pair):
     stream, far = pair
     stopped = threading.Event()
