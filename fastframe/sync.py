@@ -48,8 +48,8 @@ class FrameSocket:
     `socket`: a connected stream socket, which belongs to this object from now on. A timeout that is set on it holds where
     `timeout` is not given. Iteration yields payloads and stops at a clean end.
 
-    One thread may receive while another sends if neither gives a `timeout`, which is the socket's and so both threads'; with TLS
-    only after the handshake, which is the first `recv` or `send` of an accepted connection.
+    One thread may receive while another sends if neither gives a `timeout`, which is the socket's and so both threads'; with
+    TLS only after the handshake, which is the first `recv` or `send` of an accepted connection.
     """
 
     def __init__(self, socket: Socket, format: FrameFormat = DEFAULT_FORMAT, on_oversize: OnOversize = "raise") -> None:
