@@ -293,7 +293,7 @@ class Decoder:
         beyond = header_length + self._format.length_adjustment
         last = end - header_length
         append = frames.append
-        for _ in itertools.repeat(None, most - len(frames)):  # 20 ns a frame less than `while` with two conditions
+        for _ in itertools.repeat(None, most - len(frames)):  # a seventh less than `while` with a second condition
             if pos > last:
                 break
             (value,) = load(data, pos)
