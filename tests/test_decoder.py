@@ -540,13 +540,18 @@ def processor_time(run):
 )
 def test_b4_one_stream_takes_no_more_work_than_64_of_a_64th(codec, field, work, size, length):
     """The work shows in nothing but time, for the quadratic trap is memmove. So this is processor time, but on a scale that no
-    noise reaches: same bytes, same memory; linear work makes the ratio 1, quadratic 64. The benchmark has the fine scale.
+    noise reaches: same bytes, same memory; linear work makes the ratio 1, quadratic 64. Memory that is fresh for one side and
+    not for the other has made it 9: hence the bar, and three tries. The benchmark has the fine scale.
     """
     runs = [work(codec, field, size // 64, length) for _ in range(64)]
-    kept = []
-    parts = processor_time(lambda: kept.extend(run() for run in runs))
     whole = work(codec, field, size, length)
-    assert processor_time(lambda: kept.append(whole())) < 8 * parts
+
+    def ratio():
+        kept = []
+        parts = processor_time(lambda: kept.extend(run() for run in runs))
+        return processor_time(lambda: kept.append(whole())) / parts
+
+    assert any(ratio() < 16 for _ in range(3))
 
 
 @pytest.mark.parametrize("text", ["u24be", "u64le,adjust=-8", "varint,offset=2", "netstring"])
