@@ -88,6 +88,7 @@ def draw_rates(rates: Mapping[str, Sequence[Rate]], path: str, title: str, note:
             axis.plot(sizes, values, marker=MARKERS[way], color=COLOURS[way], label=way, linewidth=2, markersize=6)
         axis.set_xscale("log", base=2)
         axis.set_yscale("log")
+        axis.yaxis.set_major_formatter("{x:,.0f}")
         axis.set_xticks(sizes, [size_text(size) for size in sizes], rotation=40, ha="right")
         axis.set_ylabel(label)
         axis.set_xlabel("payload of a frame")
