@@ -8,28 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Final, Literal, Protocol, cast
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from . import _errors
 from ._address import address_text
 from ._codec import Decoder, Encoder
-from ._format import FrameFormat
+from ._parts import DEFAULT_FORMAT, GATHER_SIZE, OnOversize
 
 if TYPE_CHECKING:
-    from typing_extensions import Buffer
+    from ._format import FrameFormat
 
-DEFAULT_FORMAT: Final = FrameFormat("u32be")
-# From here on a payload is handed to the kernel as it is. Copying it behind its header was as fast at 16 KiB and slower by
-# 9 to 27 % from 256 KiB on; below 4 KiB the longer system call loses.
-GATHER_SIZE: Final = 64 * 1024
 # Frames of one turn of the loop leave in one write, but no more than this is held back for it.
 FLUSH_SIZE: Final = 64 * 1024
 # A stream that nobody reads from stops receiving when it holds this much: asyncio.StreamReader's limit.
 READ_LIMIT: Final = 64 * 1024
 READ_SIZE: Final = 256 * 1024  # what one read may bring, as asyncio's own protocols have it
-
-OnOversize = Literal["raise", "skip"]
 
 
 class Registry(Protocol):
@@ -126,18 +120,6 @@ class Endpoint(asyncio.BufferedProtocol):
     def _chunk(self, nbytes: int) -> memoryview:
         """Return what was received into the memory that `get_buffer` lent."""
         return _memory.view[:nbytes]
-
-    def _encode(self, payload: Buffer) -> Sequence[bytes]:
-        """Return what goes on the wire for a payload; a large one is not copied, unless it might change before it is sent."""
-        if type(payload) is bytes and len(payload) >= GATHER_SIZE and not self.format.trailer_length:
-            return self._encoder.header(len(payload)), payload
-        return (self._encoder.encode(payload),)
-
-    def _encode_many(self, payloads: Iterable[Buffer]) -> Sequence[bytes]:
-        payloads = list(payloads)
-        if any(type(payload) is bytes and len(payload) >= GATHER_SIZE for payload in payloads):
-            return [part for payload in payloads for part in self._encode(payload)]
-        return (self._encoder.encode_many(payloads),)
 
     def _queue(self, parts: Sequence[bytes]) -> bool:
         """Have encoded frames leave together with the others of this turn of the loop; tell whether they have left already."""

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from . import _errors
 from ._address import address_text, clear_socket, remove_socket, socket_inode
-from ._endpoint import DEFAULT_FORMAT, READ_LIMIT, Endpoint, OnOversize
+from ._endpoint import READ_LIMIT, Endpoint
 from ._errors import EndOfStreamError, FrameError, IncompleteFrameError, MisuseError
+from ._parts import DEFAULT_FORMAT, OnOversize, encode_many_parts, encode_parts
 
 if TYPE_CHECKING:
     import ssl as tls
@@ -68,11 +69,11 @@ class FrameProtocol(Endpoint):
 
         Raise as `Encoder.encode` does, `MisuseError` after `send_eof`.
         """
-        self._send(self._encode(payload))
+        self._send(encode_parts(self._encoder, payload))
 
     def send_many(self, payloads: Iterable[Buffer]) -> None:
         """Send payloads, all or none, without waiting; otherwise as `send`."""
-        self._send(self._encode_many(payloads))
+        self._send(encode_many_parts(self._encoder, payloads))
 
     def send_eof(self) -> None:
         """Tell the peer that no frame follows; receiving goes on. TLS cannot do that: it raises NotImplementedError."""
@@ -159,11 +160,11 @@ class FrameStream(Endpoint):
         Raise as `Encoder.encode` does; OSError if the connection failed; `MisuseError` after `send_eof`, `close` or `detach`.
         When it is cancelled while it waits, the frame is sent all the same. Anything else is a bug.
         """
-        await self._send(self._encode(payload))
+        await self._send(encode_parts(self._encoder, payload))
 
     async def send_many(self, payloads: Iterable[Buffer]) -> None:
         """Send payloads, all or none of them; otherwise as `send`."""
-        await self._send(self._encode_many(payloads))
+        await self._send(encode_many_parts(self._encoder, payloads))
 
     def send_eof(self) -> None:
         """Tell the peer that no frame follows; receiving goes on. TLS cannot do that: it raises NotImplementedError."""

@@ -17,13 +17,13 @@ import ssl as tls
 import struct
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Final, Literal, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from . import _errors
 from ._address import address_text, clear_socket, remove_socket, socket_inode
 from ._codec import Decoder, Encoder
 from ._errors import EndOfStreamError, MisuseError
-from ._format import FrameFormat
+from ._parts import DEFAULT_FORMAT, OnOversize, encode_many_parts, encode_parts
 
 if TYPE_CHECKING:
     from socket import socket as Socket  # noqa: N812  the class has a property of that name
@@ -31,15 +31,13 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-DEFAULT_FORMAT: Final = FrameFormat("u32be")
-GATHER_SIZE: Final = 64 * 1024  # as in aio: from here on the payload itself goes to the kernel, without a copy
+    from ._format import FrameFormat
+
 CLOSE_TIMEOUT: Final = 5.0  # seconds for a peer to take what a timed-out send left
 BACKLOG: Final = 100  # connections the kernel may hold until they are accepted, as in aio
 MAX_PARTS: Final = min(os.sysconf("SC_IOV_MAX"), 1024)  # of one sendmsg
 # What leaves a socket sound, so that the call may be repeated. InterruptedError: what a signal handler of the program raised.
 NOT_NOW: Final = (TimeoutError, BlockingIOError, InterruptedError, tls.SSLWantReadError, tls.SSLWantWriteError)
-
-OnOversize = Literal["raise", "skip"]
 
 
 class FrameSocket:
@@ -56,8 +54,7 @@ class FrameSocket:
         self._socket = socket
         self._decoder = Decoder(format, on_oversize)
         self._encoder = Encoder(format)
-        # TLS has no gathered writes; a netstring's comma would need a third part.
-        self._gathers = not isinstance(socket, tls.SSLSocket) and not format.trailer_length
+        self._gathers = not isinstance(socket, tls.SSLSocket)  # TLS has no gathered writes
         self._unsent: list[memoryview] = []
         self._end: Exception | None = None  # what recv() raises from now on
         self._sending_end: Exception | None = None  # what send() raises from now on
@@ -101,15 +98,11 @@ class FrameSocket:
         TimeoutError (BlockingIOError on a non-blocking socket) if the peer takes too long: the frame is then accepted, and what
         is left of it goes out first with the next `send` or `flush`. Anything else is a bug.
         """
-        self._send(self._encode(payload), timeout)
+        self._send(encode_parts(self._encoder, payload), timeout)
 
     def send_many(self, payloads: Iterable[Buffer], timeout: float | None = None) -> None:
         """Send payloads, all or none of them; otherwise as `send`."""
-        payloads = list(payloads)
-        if any(type(payload) is bytes and len(payload) >= GATHER_SIZE for payload in payloads):
-            self._send([part for payload in payloads for part in self._encode(payload)], timeout)
-        else:
-            self._send([self._encoder.encode_many(payloads)], timeout)
+        self._send(encode_many_parts(self._encoder, payloads), timeout)
 
     def flush(self, timeout: float | None = None) -> None:
         """Send what a `send` that timed out has left; raise as `send` does."""
@@ -184,12 +177,6 @@ class FrameSocket:
         self.close()
 
     # own
-
-    def _encode(self, payload: Buffer) -> list[bytes]:
-        """Return what goes on the wire for a payload; a large one is not copied, unless it might change before it is sent."""
-        if self._gathers and type(payload) is bytes and len(payload) >= GATHER_SIZE:
-            return [self._encoder.header(len(payload)), payload]
-        return [self._encoder.encode(payload)]
 
     def _send(self, parts: list[bytes], timeout: float | None) -> None:
         if self._sending_end is not None:

@@ -27,7 +27,7 @@ class UpperEcho(aio.FrameProtocol):
     """Send it back with the ASCII letters in upper case."""
 
     def frames_received(self, frames: list[bytes]) -> None:
-        self.send_many(map(bytes.upper, frames))
+        self.send_many([payload.upper() for payload in frames])
 
 
 def serve_main(argv: list[str]) -> int:

@@ -321,6 +321,22 @@ def test_a_batch_of_nothing_sends_nothing(play):
     play(scenario)
 
 
+@pytest.mark.parametrize("size", [3, 1 << 17])
+def test_a_generator_may_refill_one_buffer_for_each_payload(play, size):
+    async def scenario(stream, peer):
+        def refilled():
+            buffer = bytearray(size)
+            for number in range(3):
+                buffer[:] = bytes([number]) * size
+                yield buffer
+
+        receiving = asyncio.create_task(peer.recv(3 * (4 + size)))
+        await stream.send_many(refilled())
+        assert await receiving == b"".join(frame(bytes([number]) * size) for number in range(3))
+
+    play(scenario)
+
+
 def test_a_large_payload_among_many_small_ones(play):
     payloads = [b"s"] * 20_000 + [bytes(1 << 17)] + [b"t"] * 20_000
 

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 # From the bottom up. A module imports from floors below its own; a file that is not named here is a helper of the fronts.
-HELPERS = ("_address",)
+HELPERS = ("_address", "_parts")
 FLOORS = [
     ("_errors",),
     ("_format",),

@@ -12,6 +12,7 @@ import trustme
 from vectors import frame
 
 from fastframe import EndOfStreamError, FrameFormat, MisuseError, sync
+from fastframe._parts import GATHER_SIZE
 
 U32 = FrameFormat("u32be", max_payload_length=16 << 20)
 
@@ -161,8 +162,8 @@ def test_abort_resets_the_connection(codec, monkeypatch):
 
 def test_one_sendmsg_takes_no_more_parts_than_the_kernel(pair):
     stream, far = pair
-    payloads = [bytes(sync.GATHER_SIZE)] * (sync.MAX_PARTS // 2 + 10)
-    with in_thread(read, far, len(payloads) * (4 + sync.GATHER_SIZE)) as results:
+    payloads = [bytes(GATHER_SIZE)] * (sync.MAX_PARTS // 2 + 10)
+    with in_thread(read, far, len(payloads) * (4 + GATHER_SIZE)) as results:
         stream.send_many(payloads)
     assert results == [b"".join(map(frame, payloads))]
     assert os.sysconf("SC_IOV_MAX") >= sync.MAX_PARTS

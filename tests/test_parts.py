@@ -1,0 +1,37 @@
+import pytest
+from vectors import frame
+
+from fastframe import FrameFormat, FrameTooLargeError
+from fastframe._parts import GATHER_SIZE, encode_many_parts, encode_parts
+
+LARGE = bytes(GATHER_SIZE)
+
+
+def test_a_large_payload_stays_the_object_it_is(codec):
+    header, payload = encode_parts(codec.Encoder(FrameFormat()), LARGE)
+    assert payload is LARGE
+    assert header + payload == frame(LARGE)
+
+
+@pytest.mark.parametrize(
+    "payload", [b"", LARGE[1:], bytearray(LARGE), memoryview(LARGE)], ids=["empty", "small", "mutable", "view"]
+)
+def test_what_is_small_or_might_change_is_copied(codec, payload):
+    assert encode_parts(codec.Encoder(FrameFormat()), payload) == [frame(bytes(payload))]
+
+
+def test_a_netstring_is_one_part_because_of_its_comma(codec):
+    assert encode_parts(codec.Encoder(FrameFormat("netstring")), LARGE) == [b"%d:%b," % (len(LARGE), LARGE)]
+
+
+@pytest.mark.parametrize("collect", [list, tuple, iter])
+@pytest.mark.parametrize("payloads", [[], [b"a", b"b"], [b"a", LARGE, b"b"]], ids=["none", "small", "mixed"])
+def test_many_parts_are_the_frames_in_order(codec, collect, payloads):
+    assert b"".join(encode_many_parts(codec.Encoder(FrameFormat()), collect(payloads))) == b"".join(map(frame, payloads))
+
+
+@pytest.mark.parametrize("collect", [list, iter])
+def test_a_payload_over_the_limit_refuses_the_whole_batch(codec, collect):
+    encoder = codec.Encoder(FrameFormat(max_payload_length=GATHER_SIZE))
+    with pytest.raises(FrameTooLargeError):
+        encode_many_parts(encoder, collect([b"good", LARGE, LARGE + b"x"]))
