@@ -222,6 +222,10 @@ def aborted() -> ConnectionAbortedError:
     return ConnectionAbortedError("the connection was closed on this side before the peer ended the stream")
 
 
+def timed_out() -> TimeoutError:
+    return TimeoutError("timed out")
+
+
 def no_half_close() -> NotImplementedError:
     return NotImplementedError("TLS cannot end one direction alone: close() ends both")
 

@@ -235,7 +235,7 @@ class FrameSocket:
             nonlocal tried
             remaining = deadline - time.monotonic()
             if remaining <= 0 and tried:
-                raise TimeoutError("timed out")
+                raise _errors.timed_out()
             tried = True
             self._socket.settimeout(max(remaining, 1e-6))  # zero would make it non-blocking: even then try once, and time out
 
