@@ -3,9 +3,9 @@
 Under each format stand its bytes in one line, the limit and whose it is, and the source. Lengths in a drawing count what stands
 behind them, unless it says otherwise. What a payload is follows two rules:
 
-- the length field comes first: it is stripped, and a payload is all that follows;
-- bytes that mean something stand before it, such as a message's type: nothing is stripped. A payload is the whole frame, and an
-  encoder checks the length in it.
+- Where the length field comes first, or behind bytes that are always the same, it is stripped: a payload is what follows.
+- Where bytes that mean something stand before it, such as a message's type, nothing is stripped. A payload is the whole frame,
+  and an encoder checks the length in it. A BSON document is such a payload too: its length is part of it.
 
 A format says where a frame ends, no more: magic numbers, versions and checksums are for who reads the payload. A limit is what
 the protocol or its reference implementation allows, which may be more than you expect:
@@ -32,7 +32,9 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from ._format import FrameFormat
+from ._format import MAX_MEMORY, FrameFormat
+
+_2_GIB: Final = min((1 << 31) - 1, MAX_MEMORY)  # the largest i32; half of it where memory has 32 bits
 
 # Databases
 
@@ -41,14 +43,15 @@ POSTGRESQL: Final = FrameFormat(
 )
 """PostgreSQL, after the start-up: `type u8 | length i32be, itself included | message`. The payload is all of it, for the type.
 
-Limit: 1 GiB - 1, the longest string of a server (`MaxAllocSize`). A server answers an SSLRequest with one byte that is no frame.
+A server answers an SSLRequest with one byte that is no frame. Limit: a server's `MaxAllocSize`, 1 GiB - 1.
 https://www.postgresql.org/docs/current/protocol-message-formats.html
 """
 
 POSTGRESQL_STARTUP: Final = FrameFormat("i32be", length_adjustment=-4, max_payload_length=10_000)
-"""PostgreSQL, what a client says first: `length i32be, itself included | code u32be | parameters`. The payload begins at the code.
+"""PostgreSQL, what a client says first: `length i32be, itself included | code i32be | parameters`.
 
-SSLRequest, GSSENCRequest, CancelRequest and StartupMessage have no type byte. Limit: `MAX_STARTUP_PACKET_LENGTH`.
+The payload begins at the code: StartupMessage, SSLRequest, GSSENCRequest and CancelRequest have no type byte. Limit: a
+server's `MAX_STARTUP_PACKET_LENGTH`, 10,000.
 https://www.postgresql.org/docs/current/protocol-message-formats.html
 """
 
@@ -85,16 +88,16 @@ TDS: Final = FrameFormat(
 )
 """SQL Server: `type u8 | status u8 | length u16be, of all | process id u16be | number u8 | window u8 | data`.
 
-The payload is all of it; the status tells where a message of several ends. Limit: the largest packet size, 32767 with the header.
+The payload is all of it; the status tells where a message of several ends. Limit: 32,767 with the header, the largest packet.
 MS-TDS, section 2.2.3.1: https://learn.microsoft.com/openspecs/windows_protocols/ms-tds/
 """
 
 MEMCACHED_BINARY: Final = FrameFormat(
     "u32be", length_field_offset=8, length_adjustment=12, initial_bytes_to_strip=0, max_payload_length=12 + (1 << 20)
 )
-"""Memcached's binary protocol: a header of 24 bytes, `magic | opcode | ... | length u32be at 8, of the body | opaque | cas | body`.
+"""Memcached's binary protocol: `magic u8 | opcode u8 | ... | length u32be at 8, of the body | opaque u32 | cas u64 | body`.
 
-The payload is all of it. Limit: a body of 1 MiB, the default of `item_size_max`.
+The payload is all of it, with the header of 24 bytes. Limit: a body of 1 MiB, the default of `item_size_max`.
 https://github.com/memcached/memcached/wiki/BinaryProtocolRevamped
 """
 
@@ -133,7 +136,7 @@ AMQP_0_9_1: Final = FrameFormat(
 )
 """AMQP 0-9-1 (RabbitMQ): `type u8 | channel u16be | length u32be | data | ce`. The payload is all of it, `ce` included.
 
-A client says `AMQP 00 00 09 01` first, which is no frame. Limit: RabbitMQ's default of `frame_max`, 128 KiB with header and `ce`.
+A client says `AMQP 00 00 09 01` first, which is no frame. Limit: 128 KiB with header and `ce`, RabbitMQ's default `frame_max`.
 Section 4.2.3: https://www.rabbitmq.com/resources/specs/amqp0-9-1.pdf
 """
 
@@ -144,13 +147,13 @@ https://github.com/apache/thrift/blob/master/doc/specs/thrift-rpc.md
 """
 
 GRPC: Final = FrameFormat("u32be", length_field_offset=1, initial_bytes_to_strip=0, max_payload_length=4 << 20)
-"""gRPC's messages in the data of an HTTP/2 stream: `compressed u8 | length u32be | message`. The payload is all of it, for the flag.
+"""gRPC's messages in the data of an HTTP/2 stream: `compressed u8 | length u32be | message`.
 
-Limit: 4 MiB, what its libraries receive by default.
+The payload is all of it, for the flag. Limit: 4 MiB, what its libraries receive by default.
 https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md
 """
 
-PROTOBUF_DELIMITED: Final = FrameFormat("varint", max_varint_length=5, max_payload_length=(1 << 31) - 1)
+PROTOBUF_DELIMITED: Final = FrameFormat("varint", max_varint_length=5, max_payload_length=_2_GIB)
 """Protobuf's delimited messages (`writeDelimitedTo`, `serialize_length_prefixed`): `length varint | message`.
 
 Limit: 2 GiB - 1, protobuf's own for a message.
@@ -194,9 +197,9 @@ RFC4571: Final = FrameFormat("u16be", max_payload_length=65_535)
 BGP: Final = FrameFormat(
     "u16be", length_field_offset=16, length_adjustment=-18, max_payload_length=4096 - 18, leading=b"\xff" * 16
 )
-"""BGP: `marker, 16 times ff | length u16be, of all | type u8 | message`. The payload begins at the type: the marker says nothing.
+"""BGP: `marker, 16 times ff | length u16be, of all | type u8 | message`. The payload begins at the type.
 
-Limit: 4096 with the header. RFC 4271, section 4.1; RFC 8654 allows 65,535 where both sides agree.
+Limit: 4096 with marker and length. RFC 4271, section 4.1; RFC 8654 allows 65,535 where both sides agree.
 """
 
 DIAMETER: Final = FrameFormat(
@@ -231,9 +234,9 @@ https://opennetworking.org/wp-content/uploads/2014/10/openflow-switch-v1.5.1.pdf
 BITCOIN: Final = FrameFormat(
     "u32le", length_field_offset=16, length_adjustment=4, initial_bytes_to_strip=0, max_payload_length=4_000_000 + 4
 )
-"""Bitcoin: `network u32le | command, 12 bytes | length u32le, of the message | checksum u32 | message`. The payload is all of it.
+"""Bitcoin: `network, 4 bytes | command, 12 bytes | length u32le, of the message | checksum, 4 bytes | message`.
 
-Limit: 4,000,000 bytes of message, Bitcoin Core's `MAX_PROTOCOL_MESSAGE_LENGTH`.
+The payload is all of it. Limit: 4,000,000 bytes of message, Bitcoin Core's `MAX_PROTOCOL_MESSAGE_LENGTH`.
 https://developer.bitcoin.org/reference/p2p_networking.html#message-headers
 """
 
@@ -273,15 +276,15 @@ https://docs.docker.com/reference/api/engine/version/v1.43/#tag/Container/operat
 """
 
 NATIVE_MESSAGING: Final = FrameFormat("u32le", max_payload_length=64 << 20)
-"""Native messaging of Chrome and Firefox: `length u32, the machine's byte order | JSON`. Little-endian, as on the machines they run on.
+"""Native messaging of Chrome and Firefox: `length u32, in the machine's byte order | JSON`. The payload is the JSON.
 
-Limit: 64 MiB, of what Chrome sends; it takes no more than 1 MB.
+The order here is little-endian, as on the machines that they run on. Limit: the 64 MiB that Chrome sends; it takes 1 MB.
 https://developer.chrome.com/docs/extensions/develop/concepts/native-messaging#native-messaging-host-protocol
 """
 
 # Programming languages
 
-MULTIPROCESSING: Final = FrameFormat("i32be", max_payload_length=(1 << 31) - 1)
+MULTIPROCESSING: Final = FrameFormat("i32be", max_payload_length=_2_GIB)
 """Python's `multiprocessing.connection` on sockets and pipes: `length i32be | object`, a pickle where `send` was called.
 
 Limit: 2 GiB - 1. Longer ones begin with a length of -1, which is corrupt here.
@@ -301,7 +304,7 @@ ERLANG_PACKET_1: Final = FrameFormat("u8", max_payload_length=255)
 ERLANG_PACKET_2: Final = FrameFormat("u16be", max_payload_length=65_535)
 """Erlang's `{packet, 2}`: `length u16be | data`. https://www.erlang.org/doc/apps/kernel/inet.html#setopts/2"""
 
-ERLANG_PACKET_4: Final = FrameFormat("u32be", max_payload_length=(1 << 31) - 1)
+ERLANG_PACKET_4: Final = FrameFormat("u32be", max_payload_length=_2_GIB)
 """Erlang's `{packet, 4}`: `length u32be | data`. Limit: 2 GiB, as documented.
 
 https://www.erlang.org/doc/apps/kernel/inet.html#setopts/2
@@ -347,7 +350,7 @@ PS3.8, section 9.3: https://dicom.nema.org/medical/dicom/current/output/chtml/pa
 # Games
 
 MINECRAFT: Final = FrameFormat("varint", max_varint_length=3, max_payload_length=(1 << 21) - 1)
-"""Minecraft (Java Edition): `length varint | packet id varint | data`, or compressed data. The payload is what follows the length.
+"""Minecraft (Java Edition): `length varint | packet id varint | data`; other bytes follow the length where it is compressed.
 
 Limit: the most that a varint of three bytes says.
 https://minecraft.wiki/w/Java_Edition_protocol/Packets#Packet_format
