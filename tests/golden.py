@@ -182,7 +182,7 @@ GOLDEN = [
     ),
     _golden(
         "stun-tcp",
-        "RFC 5769, sections 2.1 and 2.2: a request and its response",
+        "RFC 5769, section 2.1: a request",
         (
             "000100582112a442b7e7a701bc34d686fa87dfae802200105354554e207465737420636c69656e74002400046e0001ff80290008932f"
             "f9b151263b36000600096576746a3a68367659202020000800149aeaa70cbfd8cb56781ef2b5b2d3f249c1b571a280280004e57a3bcf"

@@ -15,7 +15,7 @@ HELPERS = ("_address", "_parts")
 FLOORS = [
     ("_errors",),
     ("_format",),
-    ("_memory", "formats"),
+    ("_hints", "_memory", "formats"),
     ("_codec_c", "_codec_py"),
     ("_codec",),
     HELPERS,
