@@ -16,9 +16,9 @@ Not here, because a FrameFormat cannot say them:
 - Redis (RESP): lines and decimal lengths, in arrays of arrays. Memcached's and NATS' text protocols: lines too.
 - WebSocket, CoAP over TCP: a length of 7 or 4 bits that says how wide the length is.
 - ZeroMQ (ZMTP): a flag tells whether the length has 1 or 8 bytes.
-- LDAP, SNMP, Kerberos' and X.509's BER: the first byte of the length tells how wide it is.
+- LDAP and all else in BER: the first byte of the length tells how wide it is.
 - HTTP/3, QUIC: the first two bits of a varint tell how wide it is.
-- FastCGI, D-Bus: two lengths in one header, padding or body, and header fields.
+- FastCGI, D-Bus: two lengths in one header, and padding.
 - ONC RPC record marking (NFS): the length field's first bit is a flag.
 - git's pkt-line: the length is four hexadecimal digits.
 - HTTP/1, LSP, DAP: the length is a line of text, `Content-Length`. Syslog (RFC 6587): decimal digits and a space.

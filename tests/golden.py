@@ -269,7 +269,7 @@ GOLDEN = [
     ),
     _golden(
         "docker-attach",
-        "Docker's API, ContainerAttach, stream format, by hand: standard output and error",
+        "Docker's API, ContainerAttach, by hand; docker 28.2.2 logs reads it as standard output and error",
         "010000000000000668656c6c6f0a",
         "02000000000000056f6f70730a",
     ),
