@@ -15,6 +15,7 @@ from ._errors import (
     MisuseError,
 )
 from ._format import FrameFormat
+from ._send_queue import SendQueue
 
 __version__ = "0.1.0"
 
@@ -29,4 +30,5 @@ __all__ = [
     "FrameTooLargeError",
     "IncompleteFrameError",
     "MisuseError",
+    "SendQueue",
 ]

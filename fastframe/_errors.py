@@ -242,6 +242,10 @@ def bad_max_frames(max_frames: int) -> ValueError:
     return ValueError(f"max_frames must be None or at least 0, not {max_frames}")
 
 
+def bad_max_parts(max_parts: int) -> ValueError:
+    return ValueError(f"max_parts must be at least 1, not {max_parts}")
+
+
 def bad_on_oversize(on_oversize: object) -> ValueError:
     return ValueError(f"on_oversize must be 'raise' or 'skip', not {on_oversize!r}")
 

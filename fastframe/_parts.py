@@ -1,4 +1,4 @@
-"""What both fronts hand to the kernel for a payload: its frame, or header and payload apart where that spares a large copy."""
+"""What the fronts share: their defaults, and how a transport is handed a frame: header and payload apart where that spares a copy."""
 
 from __future__ import annotations
 

@@ -23,7 +23,8 @@ from . import _errors
 from ._address import address_text, clear_socket, remove_socket, socket_inode
 from ._codec import Decoder, Encoder
 from ._errors import EndOfStreamError, MisuseError
-from ._parts import DEFAULT_FORMAT, OnOversize, encode_many_parts, encode_parts
+from ._parts import DEFAULT_FORMAT, OnOversize
+from ._send_queue import MAX_PARTS, SendQueue
 
 if TYPE_CHECKING:
     from socket import socket as Socket  # noqa: N812  the class has a property of that name
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 
 CLOSE_TIMEOUT: Final = 5.0  # seconds for a peer to take what a timed-out send left
 BACKLOG: Final = 100  # connections the kernel may hold until they are accepted, as in aio
-MAX_PARTS: Final = min(os.sysconf("SC_IOV_MAX"), 1024)  # of one sendmsg
 # What leaves a socket sound, so that the call may be repeated. InterruptedError: what a signal handler of the program raised.
 NOT_NOW: Final = (TimeoutError, BlockingIOError, InterruptedError, tls.SSLWantReadError, tls.SSLWantWriteError)
 
@@ -53,9 +53,8 @@ class FrameSocket:
     def __init__(self, socket: Socket, format: FrameFormat = DEFAULT_FORMAT, on_oversize: OnOversize = "raise") -> None:
         self._socket = socket
         self._decoder = Decoder(format, on_oversize)
-        self._encoder = Encoder(format)
-        self._gathers = not isinstance(socket, tls.SSLSocket)  # TLS has no gathered writes
-        self._unsent: list[memoryview] = []
+        self._unsent = SendQueue(Encoder(format), copy_mutable=True)
+        self._max_parts = 1 if isinstance(socket, tls.SSLSocket) else MAX_PARTS  # TLS has no gathered writes
         self._end: Exception | None = None  # what recv() raises from now on
         self._sending_end: Exception | None = None  # what send() raises from now on
 
@@ -98,15 +97,17 @@ class FrameSocket:
         TimeoutError (BlockingIOError on a non-blocking socket) if the peer takes too long: the frame is then accepted, and what
         is left of it goes out first with the next `send` or `flush`. Anything else is a bug.
         """
-        self._send(encode_parts(self._encoder, payload), timeout)
+        self._unsent.put(payload)
+        self._send(timeout)
 
     def send_many(self, payloads: Iterable[Buffer], timeout: float | None = None) -> None:
         """Send payloads, all or none of them; otherwise as `send`."""
-        self._send(encode_many_parts(self._encoder, payloads), timeout)
+        self._unsent.put_many(payloads)
+        self._send(timeout)
 
     def flush(self, timeout: float | None = None) -> None:
         """Send what a `send` that timed out has left; raise as `send` does."""
-        self._send([], timeout)
+        self._send(timeout)
 
     def send_eof(self) -> None:
         """Tell the peer that no frame follows; receiving goes on. TLS cannot do that: it raises NotImplementedError."""
@@ -178,15 +179,15 @@ class FrameSocket:
 
     # own
 
-    def _send(self, parts: list[bytes], timeout: float | None) -> None:
+    def _send(self, timeout: float | None) -> None:
         if self._sending_end is not None:
+            self._unsent.clear()
             raise self._sending_end.with_traceback(None)
-        self._unsent += (memoryview(part) for part in parts if part)
         with self._deadline(timeout) as limit_call:
             while self._unsent:
                 limit_call()
                 try:
-                    self._advance(self._send_some())
+                    self._unsent.advance(self._send_some())
                 except NOT_NOW:
                     raise
                 except OSError as error:
@@ -194,19 +195,8 @@ class FrameSocket:
                     raise
 
     def _send_some(self) -> int:
-        if len(self._unsent) == 1 or not self._gathers:
-            return self._socket.send(self._unsent[0])
-        return self._socket.sendmsg(self._unsent[:MAX_PARTS])
-
-    def _advance(self, sent: int) -> None:
-        """Drop `sent` bytes from the front of what is unsent."""
-        done = 0
-        while done < len(self._unsent) and sent >= len(self._unsent[done]):
-            sent -= len(self._unsent[done])
-            done += 1
-        del self._unsent[:done]
-        if sent:
-            self._unsent[0] = self._unsent[0][sent:]
+        parts = self._unsent.buffers(self._max_parts)
+        return self._socket.send(parts[0]) if len(parts) == 1 else self._socket.sendmsg(parts)
 
     def _receive(self) -> list[bytes]:
         """Read once; return the next payload if that completed it."""

@@ -19,7 +19,7 @@ FLOORS = [
     ("_codec_c", "_codec_py"),
     ("_codec",),
     HELPERS,
-    ("_endpoint",),
+    ("_endpoint", "_send_queue"),
     ("aio", "datagram", "sync"),
     ("__init__",),
     ("servers",),

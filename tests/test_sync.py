@@ -13,6 +13,7 @@ from vectors import frame
 
 from fastframe import EndOfStreamError, FrameFormat, MisuseError, sync
 from fastframe._parts import GATHER_SIZE
+from fastframe._send_queue import MAX_PARTS
 
 U32 = FrameFormat("u32be", max_payload_length=16 << 20)
 
@@ -162,11 +163,11 @@ def test_abort_resets_the_connection(codec, monkeypatch):
 
 def test_one_sendmsg_takes_no_more_parts_than_the_kernel(pair):
     stream, far = pair
-    payloads = [bytes(GATHER_SIZE)] * (sync.MAX_PARTS // 2 + 10)
+    payloads = [bytes(GATHER_SIZE)] * (MAX_PARTS // 2 + 10)
     with in_thread(read, far, len(payloads) * (4 + GATHER_SIZE)) as results:
         stream.send_many(payloads)
     assert results == [b"".join(map(frame, payloads))]
-    assert os.sysconf("SC_IOV_MAX") >= sync.MAX_PARTS
+    assert os.sysconf("SC_IOV_MAX") >= MAX_PARTS
 
 
 def test_listener_accepts_in_time_or_says_so():

@@ -1,0 +1,192 @@
+"""SendQueue: what leaves, as a Decoder is for what comes. Payloads go in, buffers for gathered writes come out, without I/O.
+
+    put    small, large, small
+    parts  | frame + header | the caller's own memory | frame |
+
+Small frames are encoded at once and joined; a large payload stays where it is, between the bytes that stand around it. A part
+never changes once it was handed out, it only gets shorter: TLS insists on that, and whoever looks twice sees the same bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import operator
+import os
+from collections import deque
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Final
+
+from . import _errors
+from ._errors import FrameError
+from ._parts import GATHER_SIZE
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+    from ._codec import Encoder
+
+
+def _max_parts() -> int:
+    """Return how many parts one sendmsg takes: 1024 on Linux, and 16 on any system (POSIX, `_XOPEN_IOV_MAX`)."""
+    try:
+        limit = os.sysconf("SC_IOV_MAX")
+    except (AttributeError, ValueError, OSError):  # not on Windows, and not everywhere else
+        return 16
+    return min(limit, 1024) if limit > 0 else 16
+
+
+MAX_PARTS: Final = _max_parts()
+
+
+class SendQueue:
+    """Hold frames until the kernel has taken them, and hand them out as it takes them: in parts, any number of bytes at a time.
+
+        queue.put(payload)
+        while queue:
+            queue.advance(sock.sendmsg(queue.buffers()))
+
+    `encoder`: the `Encoder`. `copy_mutable`: copy a payload that might change before it is sent, whatever its size, so that only
+    large `bytes` are lent.
+
+    Otherwise a payload of 64 KiB or more is **lent, not copied**, whatever contiguous bytes-like object it is: do not change it
+    until it is sent. Until then a bytearray cannot be resized, nor a mmap closed. A smaller one may be reused at once. What the
+    operations cost does not depend on how much waits. A queue serves one stream, and one caller at a time.
+    """
+
+    __slots__ = ("_copy_mutable", "_encoder", "_lent", "_parts", "_pending", "_small", "_small_length", "_trailer")
+
+    def __init__(self, encoder: Encoder, *, copy_mutable: bool = False) -> None:
+        self._encoder = encoder
+        self._copy_mutable = copy_mutable
+        self._trailer = b"," if encoder.format.trailer_length else b""
+        self._parts: deque[memoryview] = deque()  # none of them empty
+        self._small: list[bytes | memoryview] = []  # to be joined to the part behind those
+        self._small_length = 0
+        self._pending = 0
+        self._lent = 0  # bytes that buffers() has handed out and advance() has not heard of
+
+    @property
+    def pending(self) -> int:
+        """Bytes that wait to be sent, headers included."""
+        return self._pending
+
+    def __bool__(self) -> bool:
+        return self._pending > 0
+
+    def put(self, payload: Buffer) -> None:
+        """Queue the frame that carries `payload`, which is lent if it is large: see above.
+
+        Raise as `Encoder.encode` does, and queue nothing then. Anything else is a bug.
+        """
+        self._append(self._lend(payload) if self._is_lent(payload) else (self._encoder.encode(payload),))
+
+    def put_many(self, payloads: Iterable[Buffer]) -> None:
+        """Queue the frames of all `payloads`, any iterable, or none of them; otherwise as `put`.
+
+        Large ones are lent: a generator may refill one buffer for each payload only if that is small, or with `copy_mutable`.
+        """
+        parts: list[bytes | memoryview] = []
+        for lent, run in itertools.groupby(payloads, self._is_lent):  # looks at a payload only when it was yielded
+            if lent:
+                parts += itertools.chain.from_iterable(map(self._lend, run))
+            else:
+                parts.append(self._encoder.encode_many(run))
+        self._append(parts)
+
+    def buffers(self, max_parts: int = MAX_PARTS) -> list[memoryview]:
+        """Lend what the next `socket.sendmsg` takes: the first parts, in order, none of them empty; [] if nothing waits.
+
+        At most `max_parts` of them, and never more than a system call takes (`IOV_MAX`); 1 is for what cannot gather, such as
+        TLS. The views are lent, not given: `advance()` releases those that are sent. Raise ValueError for less than 1.
+        """
+        if max_parts < 1:
+            raise _errors.bad_max_parts(max_parts)
+        if self._small and len(self._parts) < MAX_PARTS:  # else more small frames may join them yet
+            self._seal()
+        parts = list(itertools.islice(self._parts, min(max_parts, MAX_PARTS)))
+        self._lent = sum(map(len, parts))
+        return parts
+
+    def advance(self, nbytes: int) -> None:
+        """Tell that the first `nbytes` bytes of what `buffers()` lent are sent; their memory is the caller's again.
+
+        Raise ValueError unless `nbytes` is from 0 to the length lent.
+        """
+        nbytes = operator.index(nbytes)
+        if not 0 <= nbytes <= self._lent:
+            raise _errors.bad_count(nbytes, self._lent)
+        self._lent -= nbytes
+        self._pending -= nbytes
+        while nbytes:
+            part = self._parts.popleft()
+            length = len(part)
+            if length > nbytes:
+                self._parts.appendleft(part[nbytes:])
+            _release(part)
+            nbytes -= min(nbytes, length)
+
+    def clear(self) -> None:
+        """Forget everything that waits, and give back what was lent."""
+        while self._parts:
+            _release(self._parts.popleft())
+        self._small = []
+        self._small_length = self._pending = self._lent = 0
+
+    def __repr__(self) -> str:
+        return f"<SendQueue {self._encoder.format}: pending={self._pending}>"
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        raise _errors.not_copyable("SendQueue")
+
+    def _is_lent(self, payload: Buffer) -> bool:
+        """Tell whether a payload stays apart. What is no flat memory does not: `encode` copies it, or says what is wrong."""
+        if type(payload) is bytes:
+            return len(payload) >= GATHER_SIZE
+        if self._copy_mutable:
+            return False
+        try:
+            view = memoryview(payload)
+            return view.nbytes >= GATHER_SIZE and len(view.cast("B")) > 0
+        except TypeError:
+            return False
+
+    def _lend(self, payload: Buffer) -> tuple[bytes | memoryview, ...]:
+        """Return the parts of a large payload's frame."""
+        view = memoryview(payload).cast("B")
+        self._check(view)
+        return self._encoder.header(len(view)), view, self._trailer
+
+    def _check(self, view: memoryview) -> None:
+        """Raise what `encode` raises: `header` sees no length field that the payload brings."""
+        try:
+            self._encoder.encode_into(bytearray(), 0, view)
+        except FrameError:
+            raise
+        except ValueError:
+            pass  # there is no room: it was looked at before, and that is all that is wanted
+
+    def _append(self, parts: Iterable[bytes | memoryview]) -> None:
+        for part in parts:
+            length = len(part)
+            if length >= GATHER_SIZE:
+                self._seal()
+                self._parts.append(memoryview(part))
+            elif length:
+                self._small.append(part)
+                self._small_length += length
+                if self._small_length >= GATHER_SIZE:  # so never 128 KiB, from which on the C library asks for fresh pages
+                    self._seal()
+            self._pending += length
+
+    def _seal(self) -> None:
+        """Make one part of the small frames."""
+        if self._small:
+            self._parts.append(memoryview(b"".join(self._small)))
+            self._small = []
+            self._small_length = 0
+
+
+def _release(part: memoryview) -> None:
+    with contextlib.suppress(BufferError):  # whoever took a view of this view keeps that one
+        part.release()
