@@ -1,4 +1,4 @@
-"""What the fronts share: their defaults, and how a transport is handed a frame: header and payload apart where that spares a copy."""
+"""What the fronts share: their defaults, and how a transport is handed a frame: in one part or in two."""
 
 from __future__ import annotations
 

@@ -9,7 +9,6 @@ never changes once it was handed out, it only gets shorter: TLS insists on that,
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import operator
 import os
@@ -46,19 +45,30 @@ class SendQueue:
         while queue:
             queue.advance(sock.sendmsg(queue.buffers()))
 
-    `encoder`: the `Encoder`. `copy_mutable`: copy a payload that might change before it is sent, whatever its size, so that only
-    large `bytes` are lent.
+    A payload of 64 KiB or more is **lent, not copied**, whatever contiguous bytes-like object it is: do not change it before it
+    is sent. Until then a bytearray cannot be resized, nor a mmap closed. A smaller payload is copied, and may change at once.
 
-    Otherwise a payload of 64 KiB or more is **lent, not copied**, whatever contiguous bytes-like object it is: do not change it
-    until it is sent. Until then a bytearray cannot be resized, nor a mmap closed. A smaller one may be reused at once. What the
-    operations cost does not depend on how much waits. A queue serves one stream, and one caller at a time.
+    `encoder`: the `Encoder`. `copy_mutable`: copy large payloads too, except `bytes`, which cannot change. A queue serves one
+    stream, and one caller at a time. What its operations cost does not depend on how much waits.
     """
 
-    __slots__ = ("_copy_mutable", "_encoder", "_lent", "_parts", "_pending", "_small", "_small_length", "_trailer")
+    __slots__ = (
+        "_carries_length",
+        "_copy_mutable",
+        "_encoder",
+        "_lent",
+        "_parts",
+        "_pending",
+        "_small",
+        "_small_length",
+        "_trailer",
+    )
 
     def __init__(self, encoder: Encoder, *, copy_mutable: bool = False) -> None:
         self._encoder = encoder
         self._copy_mutable = copy_mutable
+        strip, header_length = encoder.format.initial_bytes_to_strip, encoder.format.header_length
+        self._carries_length = strip is not None and (header_length is None or strip < header_length)
         self._trailer = b"," if encoder.format.trailer_length else b""
         self._parts: deque[memoryview] = deque()  # none of them empty
         self._small: list[bytes | memoryview] = []  # to be joined to the part behind those
@@ -79,7 +89,10 @@ class SendQueue:
 
         Raise as `Encoder.encode` does, and queue nothing then. Anything else is a bug.
         """
-        self._append(self._lend(payload) if self._is_lent(payload) else (self._encoder.encode(payload),))
+        if self._is_lent(payload):
+            self._append_all(self._lend(payload))
+        else:
+            self._append(self._encoder.encode(payload))
 
     def put_many(self, payloads: Iterable[Buffer]) -> None:
         """Queue the frames of all `payloads`, any iterable, or none of them; otherwise as `put`.
@@ -92,7 +105,7 @@ class SendQueue:
                 parts += itertools.chain.from_iterable(map(self._lend, run))
             else:
                 parts.append(self._encoder.encode_many(run))
-        self._append(parts)
+        self._append_all(parts)
 
     def buffers(self, max_parts: int = MAX_PARTS) -> list[memoryview]:
         """Lend what the next `socket.sendmsg` takes: the first parts, in order, none of them empty; [] if nothing waits.
@@ -102,9 +115,13 @@ class SendQueue:
         """
         if max_parts < 1:
             raise _errors.bad_max_parts(max_parts)
-        if self._small and len(self._parts) < MAX_PARTS:  # else more small frames may join them yet
+        max_parts = min(max_parts, MAX_PARTS)
+        if len(self._parts) < max_parts:  # else more small frames may join them yet
             self._seal()
-        parts = list(itertools.islice(self._parts, min(max_parts, MAX_PARTS)))
+        if len(self._parts) <= max_parts:
+            self._lent = self._pending - self._small_length
+            return list(self._parts)
+        parts = list(itertools.islice(self._parts, max_parts))
         self._lent = sum(map(len, parts))
         return parts
 
@@ -123,8 +140,9 @@ class SendQueue:
             length = len(part)
             if length > nbytes:
                 self._parts.appendleft(part[nbytes:])
+                length = nbytes
+            nbytes -= length
             _release(part)
-            nbytes -= min(nbytes, length)
 
     def clear(self) -> None:
         """Forget everything that waits, and give back what was lent."""
@@ -154,11 +172,12 @@ class SendQueue:
     def _lend(self, payload: Buffer) -> tuple[bytes | memoryview, ...]:
         """Return the parts of a large payload's frame."""
         view = memoryview(payload).cast("B")
-        self._check(view)
+        if self._carries_length:
+            self._check(view)
         return self._encoder.header(len(view)), view, self._trailer
 
     def _check(self, view: memoryview) -> None:
-        """Raise what `encode` raises: `header` sees no length field that the payload brings."""
+        """Raise what `encode` raises for a length field in the payload, which `header` does not see."""
         try:
             self._encoder.encode_into(bytearray(), 0, view)
         except FrameError:
@@ -166,18 +185,21 @@ class SendQueue:
         except ValueError:
             pass  # there is no room: it was looked at before, and that is all that is wanted
 
-    def _append(self, parts: Iterable[bytes | memoryview]) -> None:
+    def _append_all(self, parts: Iterable[bytes | memoryview]) -> None:
         for part in parts:
-            length = len(part)
-            if length >= GATHER_SIZE:
+            self._append(part)
+
+    def _append(self, part: bytes | memoryview) -> None:
+        length = len(part)
+        self._pending += length
+        if length >= GATHER_SIZE:
+            self._seal()
+            self._parts.append(memoryview(part))
+        elif length:
+            self._small.append(part)
+            self._small_length += length
+            if self._small_length >= GATHER_SIZE:  # so never 128 KiB, from which on the C library asks for fresh pages
                 self._seal()
-                self._parts.append(memoryview(part))
-            elif length:
-                self._small.append(part)
-                self._small_length += length
-                if self._small_length >= GATHER_SIZE:  # so never 128 KiB, from which on the C library asks for fresh pages
-                    self._seal()
-            self._pending += length
 
     def _seal(self) -> None:
         """Make one part of the small frames."""
@@ -188,5 +210,7 @@ class SendQueue:
 
 
 def _release(part: memoryview) -> None:
-    with contextlib.suppress(BufferError):  # whoever took a view of this view keeps that one
+    try:  # noqa: SIM105  contextlib.suppress takes as long as all the rest of sending a small frame
         part.release()
+    except BufferError:
+        pass  # whoever took a view of this view keeps that one
