@@ -46,8 +46,7 @@ class SendQueue:
             queue.advance(sock.sendmsg(queue.buffers()))
 
     A payload of 64 KiB or more is **lent, not copied**, whatever contiguous bytes-like object it is: do not change it before it
-    is sent. Until then a bytearray cannot be resized, nor a mmap closed. A smaller payload is copied, and may change at once;
-    so is one of ctypes, which has no flat view.
+    is sent. Until then a bytearray cannot be resized, nor a mmap closed. A smaller payload is copied, and may change at once.
 
     `encoder`: the `Encoder`. `copy_mutable`: copy large payloads too, except `bytes`, which cannot change. A queue serves one
     stream, and one caller at a time. What its operations cost does not depend on how much waits.
