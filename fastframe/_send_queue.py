@@ -210,7 +210,7 @@ class SendQueue:
 
 
 def _release(part: memoryview) -> None:
-    try:  # noqa: SIM105  contextlib.suppress takes as long as all the rest of sending a small frame
+    try:  # noqa: SIM105  contextlib.suppress is a fifth of what a small frame costs here
         part.release()
     except BufferError:
         pass  # whoever took a view of this view keeps that one
