@@ -6,7 +6,6 @@ Most tests have 8 bytes count as large, so that every cut of every shape can be 
 from __future__ import annotations
 
 import array
-import contextlib
 import copy
 import ctypes
 import itertools
@@ -267,10 +266,14 @@ def test_clear_forgets_and_gives_back(codec):
     payload = bytearray(LARGE)
     queue = SendQueue(codec.Encoder(U32))
     queue.put_many([b"a", payload, b"b"])
-    queue.buffers()
+    parts = queue.buffers()
     queue.put(b"c")
     queue.clear()
     payload.append(0)
+    with pytest.raises(ValueError, match="released"):
+        bytes(parts[1])
+    with pytest.raises(ValueError, match="from 0 to the 0 bytes lent"):
+        queue.advance(1)
     assert (queue.pending, bool(queue), queue.buffers()) == (0, False, [])
     queue.put(b"d")
     assert drain(queue, [1]) == b"\0\0\0\1d"
@@ -280,17 +283,11 @@ def test_a_view_that_the_caller_took_stays_the_callers(codec):
     queue = SendQueue(codec.Encoder(U32))
     queue.put(LARGE)
     part = queue.buffers()[1]
-    with memoryview(part) as mine, contextlib.closing(_Exported(part)):
+    exported = pickle.PickleBuffer(part)  # as numpy.frombuffer: holds the view itself, which cannot be released then
+    with memoryview(part) as mine:
         queue.advance(queue.pending)
-        assert mine == LARGE
-
-
-class _Exported:
-    """What numpy.frombuffer does: hold the buffer of a view itself, so that it cannot be released."""
-
-    def __init__(self, view):
-        self.array = memoryview(view)
-        self.close = self.array.release
+        assert mine == exported.raw() == LARGE
+    assert not queue
 
 
 def test_a_small_payload_may_change_at_once(codec):
@@ -455,6 +452,9 @@ def test_what_was_not_handed_out_cannot_be_sent(codec):
     queue.advance(0)
     with pytest.raises(ValueError, match="from 0 to the 0 bytes lent"):
         queue.advance(1)
+    queue.buffers(1)
+    with pytest.raises(ValueError, match=f"from 0 to the {GATHER_SIZE} bytes lent"):
+        queue.advance(GATHER_SIZE + 1)
 
 
 STRIDED = memoryview(bytes(4 * GATHER_SIZE))[::2]
