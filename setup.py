@@ -16,18 +16,34 @@ if CHOICE not in ("", "cython", "python"):
     raise SystemExit(f"FASTFRAME_IMPLEMENTATION must be unset, 'cython' or 'python', not {CHOICE!r}")
 
 
+COMPILED = [f"fastframe.{path.stem}" for path in sorted((Path(__file__).parent / "fastframe").glob("_*_c.pyx"))]
+if CHOICE == "cython" and not COMPILED:
+    raise SystemExit("FASTFRAME_IMPLEMENTATION=cython, and there is no .pyx file to build from")
+
+
 class BuildModules(build_py):
     """In a checkout that is installed as it stands, `python` also removes what an earlier build left there."""
 
     def run(self):
         if CHOICE == "python" and self.editable_mode:
             command = self.get_finalized_command("build_ext")
-            Path(command.get_ext_filename("fastframe._codec_c")).unlink(missing_ok=True)
+            for name in COMPILED:
+                Path(command.get_ext_filename(name)).unlink(missing_ok=True)
         super().run()
 
 
 class BuildCodec(build_ext):
-    """Remove what an earlier build left: an optional build that fails would install that, and nobody would know."""
+    """Remove what an earlier build left: an optional build that fails would install that, and nobody would know.
+
+    The modules import each other, so that some without the others would break the import: all are built, or none is kept.
+    """
+
+    def build_extensions(self):
+        super().build_extensions()
+        built = [Path(self.get_ext_fullpath(ext.name)) for ext in self.extensions]
+        if not all(path.exists() for path in built):
+            for path in built:
+                path.unlink(missing_ok=True)
 
     def build_extension(self, ext):
         if self.editable_mode:  # built elsewhere, and copied into the checkout if that succeeds
@@ -44,7 +60,7 @@ def extensions():
 
     flags = [] if os.name == "nt" else ["-O3", "-g0", "-Wsign-compare"]
     modules = cythonize(
-        Extension("fastframe._codec_c", ["fastframe/_codec_c.pyx"], extra_compile_args=flags),
+        [Extension(name, [f"{name.replace('.', '/')}.pyx"], extra_compile_args=flags) for name in COMPILED],
         build_dir="build/cython",  # no generated C beside the sources
     )
     for module in modules:

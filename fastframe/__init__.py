@@ -5,7 +5,7 @@
 The codec does no input or output; `fastframe.aio` and `fastframe.sync` put it on asyncio and on plain sockets.
 """
 
-from ._codec import IMPLEMENTATION, Decoder, Encoder
+from ._codec import IMPLEMENTATION, Decoder, Encoder, FrameBatch
 from ._errors import (
     CorruptFrameError,
     EndOfStreamError,
@@ -25,6 +25,7 @@ __all__ = [
     "Decoder",
     "Encoder",
     "EndOfStreamError",
+    "FrameBatch",
     "FrameError",
     "FrameFormat",
     "FrameTooLargeError",

@@ -12,7 +12,7 @@ COMMANDS = {
     "demo": ("fastframe.bench.demo", "main", "send a real file through an echo server; a table and a picture by chunk size"),
     "serve echo": ("fastframe.servers.echo", "serve_main", "answer each frame with itself"),
     "echo": ("fastframe.servers.echo", "client_main", "send texts as frames to an echo server, print the answers"),
-    "bench codec": ("fastframe.bench.codec", "main", "time the codec against the physical limit"),
+    "bench codec": ("fastframe.bench.codec", "main", "time the codec beside the physical limit and its peers"),
 }
 
 

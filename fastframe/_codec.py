@@ -12,13 +12,13 @@ if _CHOICE not in ("", "cython", "python"):
     raise ImportError(f"FASTFRAME_IMPLEMENTATION must be unset, 'cython' or 'python', not {_CHOICE!r}")
 
 if TYPE_CHECKING or _CHOICE == "python":
-    from ._codec_py import IMPLEMENTATION, Decoder, Encoder
+    from ._codec_py import IMPLEMENTATION, Decoder, Encoder, FrameBatch
 else:
     try:
-        from ._codec_c import IMPLEMENTATION, Decoder, Encoder
+        from ._codec_c import IMPLEMENTATION, Decoder, Encoder, FrameBatch
     except ModuleNotFoundError as error:
         if _CHOICE == "cython" or error.name != f"{__package__}._codec_c":
             raise
-        from ._codec_py import IMPLEMENTATION, Decoder, Encoder
+        from ._codec_py import IMPLEMENTATION, Decoder, Encoder, FrameBatch
 
-__all__ = ["IMPLEMENTATION", "Decoder", "Encoder"]
+__all__ = ["IMPLEMENTATION", "Decoder", "Encoder", "FrameBatch"]

@@ -1,7 +1,8 @@
 """The asyncio side of one connection: what `aio.FrameProtocol` and `aio.FrameStream` share.
 
-What comes is received into memory that all connections of a thread share. What goes is encoded at once, held until the end of
-the turn of the loop, and leaves in one write; a large payload is handed to the transport as it is.
+What comes is received into memory that all connections of a thread share, or into the large payload that it belongs to. What
+goes is encoded at once, held until the end of the turn of the loop, and leaves in one write; a large payload is handed to the
+transport as it is.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from . import _errors
 from ._address import address_text
-from ._codec import Decoder, Encoder
+from ._codec import Decoder, Encoder, FrameBatch
+from ._format import MAX_HEADER_LENGTH
+from ._memory import LEND_SIZE
 from ._parts import DEFAULT_FORMAT, GATHER_SIZE, OnOversize
 
 if TYPE_CHECKING:
@@ -24,6 +27,9 @@ FLUSH_SIZE: Final = 64 * 1024
 # A stream that nobody reads from stops receiving when it holds this much: asyncio.StreamReader's limit.
 READ_LIMIT: Final = 64 * 1024
 READ_SIZE: Final = 256 * 1024  # what one read may bring, as asyncio's own protocols have it
+# A payload of which so much is missing is received in its own memory, and nothing else with it: of a netstring's comma and of
+# the byte that a decoder holds back for uvloop it lends no memory.
+IN_PLACE_SIZE: Final = LEND_SIZE + 2
 
 
 class Registry(Protocol):
@@ -57,9 +63,10 @@ class Endpoint(asyncio.BufferedProtocol):
         self._server: Registry | None = None
         self._transport: asyncio.Transport | None = None
         self._reading_paused = False
+        self._in_place = False  # what is received goes into the memory of the payload at hand
         self._deaf = False  # what comes now belongs to no frame; asyncio's TLS goes on reading while it closes
         self._corked = False  # a flush will follow without being scheduled
-        self._unsent: list[bytes] = []
+        self._unsent: list[bytes | memoryview] = []
         self._unsent_length = 0
 
     @property
@@ -108,8 +115,9 @@ class Endpoint(asyncio.BufferedProtocol):
         if self._server is not None:
             self._server.connected(self)
 
-    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002
-        return _memory.view
+    def get_buffer(self, sizehint: int) -> memoryview:
+        self._in_place = self._decoder.needed >= IN_PLACE_SIZE and self._decoder.pending > MAX_HEADER_LENGTH
+        return self._decoder.get_buffer(sizehint) if self._in_place else _memory.view
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         if self._server is not None:
@@ -117,11 +125,18 @@ class Endpoint(asyncio.BufferedProtocol):
 
     # for the two ways
 
-    def _chunk(self, nbytes: int) -> memoryview:
-        """Return what was received into the memory that `get_buffer` lent."""
-        return _memory.view[:nbytes]
+    def _decode(self, nbytes: int, max_frames: int | None = None) -> list[bytes]:
+        """Decode what was received into the memory that `get_buffer` lent."""
+        if self._in_place:
+            return self._decoder.buffer_updated(nbytes, max_frames)
+        return self._decoder.feed(_memory.view[:nbytes], max_frames)
 
-    def _queue(self, parts: Sequence[bytes]) -> bool:
+    def _decode_batch(self, nbytes: int) -> FrameBatch:
+        if self._in_place:
+            return self._decoder.buffer_updated_batch(nbytes)
+        return self._decoder.feed_batch(_memory.view[:nbytes])
+
+    def _queue(self, parts: Sequence[bytes | memoryview]) -> bool:
         """Have encoded frames leave together with the others of this turn of the loop; tell whether they have left already."""
         if not self._unsent and not self._corked:
             asyncio.get_running_loop().call_soon(self._flush)
@@ -148,10 +163,10 @@ class Endpoint(asyncio.BufferedProtocol):
                 self._transport.resume_reading()
 
 
-def join_small(parts: list[bytes]) -> list[bytes]:
+def join_small(parts: list[bytes | memoryview]) -> list[bytes | memoryview]:
     """Return the same bytes in fewer parts: small ones joined, large ones as they are."""
-    joined: list[bytes] = []
-    small: list[bytes] = []
+    joined: list[bytes | memoryview] = []
+    small: list[bytes | memoryview] = []
     for part in parts:
         if len(part) < GATHER_SIZE:
             small.append(part)

@@ -38,18 +38,21 @@ class FrameError(ValueError):
     """Say that a stream cannot be decoded, or a payload not be encoded.
 
     `frames`: list of bytes, the payloads that the failing call completed before the bad frame (exactly once: an error that
-    is raised again has none). `offset`: position in the stream of the bad frame's first byte; None when encoding.
+    is raised again has none). `offset`: position in the stream of the bad frame's first byte; None when encoding. `hint`: what
+    a stream that is bad from its first frame on looks like instead (TLS, HTTP, the other byte order), or None.
     """
 
     _fields: tuple[str, ...] = ()
 
-    def __init__(self, *, frames: Sequence[bytes] = (), offset: int | None = None) -> None:
+    def __init__(self, *, frames: Sequence[bytes] = (), offset: int | None = None, hint: str | None = None) -> None:
         super().__init__()
         self.frames = list(frames)
         self.offset = offset
+        self.hint = hint
 
     def __str__(self) -> str:
-        return self._sentence() + ("" if self.offset is None else f" (frame at offset {self.offset})")
+        place = "" if self.offset is None else f" (frame at offset {self.offset})"
+        return self._sentence() + place + (f"; {self.hint}" if self.hint else "")
 
     def _sentence(self) -> str:
         return "the stream cannot be decoded"
@@ -68,7 +71,7 @@ class FrameError(ValueError):
 
     def _data(self) -> dict[str, Any]:
         """Return what the constructor takes, by name."""
-        return {name: getattr(self, name) for name in (*self._fields, "frames", "offset")}
+        return {name: getattr(self, name) for name in (*self._fields, "frames", "offset", "hint")}
 
 
 class FrameTooLargeError(FrameError):
@@ -79,8 +82,8 @@ class FrameTooLargeError(FrameError):
 
     _fields = ("length", "limit")
 
-    def __init__(self, length: int, limit: int, *, frames: Sequence[bytes] = (), offset: int | None = None) -> None:
-        super().__init__(frames=frames, offset=offset)
+    def __init__(self, length: int, limit: int, **rest: Any) -> None:
+        super().__init__(**rest)
         self.length = length
         self.limit = limit
 
@@ -96,10 +99,8 @@ class CorruptFrameError(FrameError):
 
     _fields = ("reason", "value")
 
-    def __init__(
-        self, reason: str, value: int | None = None, *, frames: Sequence[bytes] = (), offset: int | None = None
-    ) -> None:
-        super().__init__(frames=frames, offset=offset)
+    def __init__(self, reason: str, value: int | None = None, **rest: Any) -> None:
+        super().__init__(**rest)
         self.reason = reason
         self.value = value
 
@@ -115,8 +116,8 @@ class IncompleteFrameError(FrameError, EOFError):
 
     _fields = ("pending", "expected")
 
-    def __init__(self, pending: int, expected: int, *, frames: Sequence[bytes] = (), offset: int | None = None) -> None:
-        super().__init__(frames=frames, offset=offset)
+    def __init__(self, pending: int, expected: int, **rest: Any) -> None:
+        super().__init__(**rest)
         self.pending = pending
         self.expected = expected
 
@@ -188,6 +189,30 @@ def not_initialised(name: str) -> MisuseError:
 
 def closed(by: str) -> MisuseError:
     return MisuseError(f"closed: {by}() was called")
+
+
+def loan_ended() -> BufferError:
+    return BufferError("this memory was lent until buffer_updated(), which is over")
+
+
+def not_constructible(name: str, maker: str) -> TypeError:
+    return TypeError(f"a {name} is made by {maker}() alone")
+
+
+def no_such_frame() -> IndexError:
+    return IndexError("the batch has no such frame")
+
+
+def bad_step(step: int) -> ValueError:
+    return ValueError(f"a batch can be sliced with a step of 1 only, since its frames lie in a row, not of {step}")
+
+
+def too_long_for_arrow(length: int) -> OverflowError:
+    return OverflowError(f"an Arrow view has 31 bits for its length: a payload of {length} bytes is too long")
+
+
+def no_arrow() -> ImportError:
+    return ImportError("the pure codec needs pyarrow to hand over Arrow arrays: pip install pyarrow")
 
 
 def undecoded(pending: int) -> MisuseError:

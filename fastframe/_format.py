@@ -189,6 +189,17 @@ class FrameFormat:
         return cls(length_field, **settings)  # type: ignore[arg-type]
 
 
+def value_limits(format: FrameFormat) -> tuple[int, int]:
+    """Return the least and the most that the length field of a good frame says."""
+    return max(0, format.min_payload_length - format.length_adjustment), format.max_payload_length - format.length_adjustment
+
+
+def is_plain(format: FrameFormat) -> bool:
+    """Tell whether a header is an unsigned number of payload bytes and nothing else, as most are, and is stripped."""
+    plain = (format.kind, format.signed, format.length_field_offset, format.length_adjustment) == ("fixed", False, 0, 0)
+    return plain and format.initial_bytes_to_strip == format.header_length
+
+
 def _text(value: int | bytes) -> str:
     if isinstance(value, bytes):
         return value.hex()

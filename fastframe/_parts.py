@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final, Literal, TypeGuard
 
+from ._codec import Decoder, Encoder, FrameBatch
 from ._format import FrameFormat
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
-
-    from ._codec import Encoder
 
 DEFAULT_FORMAT: Final = FrameFormat("u32be")
 # From here on a payload is handed to the kernel as it is. Copying it behind its header was as fast at 16 KiB and slower by
@@ -32,6 +31,14 @@ def encode_many_parts(encoder: Encoder, payloads: Iterable[Buffer]) -> list[byte
     if isinstance(payloads, list | tuple) and not any(map(_stays_apart, payloads)):
         return [encoder.encode_many(payloads)]
     return [part for payload in payloads for part in encode_parts(encoder, payload)]
+
+
+def batch_of(format: FrameFormat, payloads: Sequence[bytes]) -> FrameBatch:
+    """Return payloads that are objects already as a batch, which they are rarely: encoded, and decoded again.
+
+    What a header says beside the length is lost with that: its `wire` has what the encoder writes there.
+    """
+    return Decoder(format).feed_batch(Encoder(format).encode_many(payloads))
 
 
 def _stays_apart(payload: Buffer) -> TypeGuard[bytes]:

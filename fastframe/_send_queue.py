@@ -23,7 +23,7 @@ from ._parts import GATHER_SIZE
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-    from ._codec import Encoder
+    from ._codec import Encoder, FrameBatch
 
 
 def _max_parts() -> int:
@@ -106,6 +106,10 @@ class SendQueue:
             else:
                 parts.append(self._encoder.encode_many(run))
         self._append_all(parts)
+
+    def put_batch(self, batch: FrameBatch) -> None:
+        """Queue the frames of `batch` as they came, without a copy if they are many; its format has to be the encoder's."""
+        self._append(batch.wire)
 
     def buffers(self, max_parts: int = MAX_PARTS) -> list[memoryview]:
         """Lend what the next `socket.sendmsg` takes: the first parts, in order, none of them empty; [] if nothing waits.

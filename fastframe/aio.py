@@ -15,13 +15,13 @@ import contextlib
 import logging
 import os
 from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 from . import _errors
 from ._address import address_text, clear_socket, remove_socket, socket_inode
 from ._endpoint import READ_LIMIT, Endpoint
 from ._errors import EndOfStreamError, FrameError, IncompleteFrameError, MisuseError
-from ._parts import DEFAULT_FORMAT, OnOversize, encode_many_parts, encode_parts
+from ._parts import DEFAULT_FORMAT, OnOversize, batch_of, encode_many_parts, encode_parts
 
 if TYPE_CHECKING:
     import ssl as tls
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
+    from ._codec import FrameBatch
     from ._format import FrameFormat
 
 logger = logging.getLogger("fastframe.aio")
@@ -48,6 +49,7 @@ class FrameProtocol(Endpoint):
     def __init__(self, format: FrameFormat = DEFAULT_FORMAT, on_oversize: OnOversize = "raise") -> None:
         super().__init__(format, on_oversize)
         self._error: FrameError | None = None
+        self._takes_batches = type(self).batch_received is not FrameProtocol.batch_received
         self._closed = False
         self._eof_sent = False
 
@@ -56,6 +58,9 @@ class FrameProtocol(Endpoint):
 
     def frames_received(self, frames: list[bytes]) -> None:
         """Override: take the payloads that one read completed, in order. What is sent meanwhile leaves in one write."""
+
+    def batch_received(self, batch: FrameBatch) -> None:
+        """Override instead of `frames_received` to take them as a `FrameBatch`, without an object for each."""
 
     def ended(self, error: Exception | None) -> None:
         """Override: the connection is over; this is the last call.
@@ -74,6 +79,10 @@ class FrameProtocol(Endpoint):
     def send_many(self, payloads: Iterable[Buffer]) -> None:
         """Send payloads, all or none, without waiting; otherwise as `send`."""
         self._send(encode_many_parts(self._encoder, payloads))
+
+    def send_batch(self, batch: FrameBatch) -> None:
+        """Send the frames of `batch` on as they came: what a relay does. Its format has to be this connection's."""
+        self._send([batch.wire])
 
     def send_eof(self) -> None:
         """Tell the peer that no frame follows; receiving goes on. TLS cannot do that: it raises NotImplementedError."""
@@ -95,15 +104,19 @@ class FrameProtocol(Endpoint):
     def buffer_updated(self, nbytes: int) -> None:
         if self._deaf:
             return
+        frames: list[bytes] | FrameBatch
         try:
-            frames = self._decoder.feed(self._chunk(nbytes))
+            frames = self._decode_batch(nbytes) if self._takes_batches else self._decode(nbytes)
         except FrameError as error:
             frames, self._error = error.frames, error.again()
             self._deaf = True
         if frames:
             self._corked = True
             try:
-                self.frames_received(frames)
+                if self._takes_batches:
+                    self.batch_received(batch_of(self.format, frames) if isinstance(frames, list) else frames)
+                else:
+                    self.frames_received(cast("list[bytes]", frames))
             finally:
                 self._corked = False
                 self._flush()
@@ -130,7 +143,7 @@ class FrameProtocol(Endpoint):
     def resume_writing(self) -> None:
         self._pause_reading(False)
 
-    def _send(self, parts: Sequence[bytes]) -> None:
+    def _send(self, parts: Sequence[bytes | memoryview]) -> None:
         if self._eof_sent:
             raise _errors.closed("send_eof")
         self._queue(parts)
@@ -144,8 +157,9 @@ class FrameStream(Endpoint):
 
     def __init__(self, format: FrameFormat = DEFAULT_FORMAT, on_oversize: OnOversize = "raise") -> None:
         super().__init__(format, on_oversize)
-        self._received: list[bytes] = []  # at most one payload, which a cancelled recv() had begun
-        self._receiver: asyncio.Future[None] | None = None  # the recv() that waits
+        self._received: list[bytes] | FrameBatch = []  # at most one payload, which was completed before anybody took it
+        self._receiver: asyncio.Future[None] | None = None  # the recv() or recv_batch() that waits
+        self._wants_payload = True  # it is a recv()
         self._writable: asyncio.Event = asyncio.Event()
         self._writable.set()
         self._lost = asyncio.Event()
@@ -165,6 +179,10 @@ class FrameStream(Endpoint):
     async def send_many(self, payloads: Iterable[Buffer]) -> None:
         """Send payloads, all or none of them; otherwise as `send`."""
         await self._send(encode_many_parts(self._encoder, payloads))
+
+    async def send_batch(self, batch: FrameBatch) -> None:
+        """Send the frames of `batch` on as they came, which has to be in this connection's format; otherwise as `send`."""
+        await self._send([batch.wire])
 
     def send_eof(self) -> None:
         """Tell the peer that no frame follows; receiving goes on. TLS cannot do that: it raises NotImplementedError."""
@@ -186,17 +204,31 @@ class FrameStream(Endpoint):
             async with asyncio.timeout(timeout):
                 return await self.recv()
         while True:
-            if self._receiver is not None:
-                raise _errors.receiving()
+            self._refuse_second_receiver()
             frames = self._received or self._decode_next()
             if frames:
-                return frames.pop()
-            self._receiver = asyncio.get_running_loop().create_future()
-            self._pause_reading(False)
-            try:
-                await self._receiver
-            finally:
-                self._receiver = None
+                self._received = []
+                return frames[0]
+            await self._wait_for_bytes()
+
+    async def recv_batch(self, timeout: float | None = None) -> FrameBatch:  # noqa: ASYNC109
+        """Return all payloads that are here, as a `FrameBatch`; wait until there is one.
+
+        Raise as `recv` does. The payloads before a bad frame are in the error's `frames`. After a batch, `detach` hands over
+        what follows its last frame.
+        """
+        if timeout is not None:
+            async with asyncio.timeout(timeout):
+                return await self.recv_batch()
+        while True:
+            self._refuse_second_receiver()
+            if self._received:
+                received, self._received = self._received, []
+                return batch_of(self.format, received) if isinstance(received, list) else received
+            batch = self._decode_next_batch()
+            if batch:
+                return batch
+            await self._wait_for_bytes(whole_payload=False)
 
     def __aiter__(self) -> Self:
         return self
@@ -257,17 +289,23 @@ class FrameStream(Endpoint):
     def buffer_updated(self, nbytes: int) -> None:
         if self._deaf:
             return
-        # Nothing is decoded that no recv() asked for: what follows the last payload may not be a frame.
-        asked = self._receiver is not None or (self._decoder.pending > 0 and self._decoder.needed > 0)
+        # uvloop reads up to 32 times before a receiver that was awakened has its turn.
+        waits = self._receiver is not None and not self._receiver.done()
+        # Nothing is decoded that no recv() asked for: what follows may not be a frame, or it may be wanted in a batch.
         try:
-            self._received += self._decoder.feed(self._chunk(nbytes), 1 if asked and not self._received else 0)
+            if self._in_place:
+                self._received = self._decode_batch(nbytes)
+            elif waits and self._wants_payload and not self._received:
+                self._received = self._decode(nbytes, 1)
+            else:
+                self._decode(nbytes, 0)
         except FrameError:  # the decoder says so again to the recv() that is awakened
             self._deaf = True
             self._pause_reading(True)
             self._wake_receiver()
-        if self._received:
+        if self._received or not (self._wants_payload or self._in_place):
             self._wake_receiver()
-        if self._receiver is None and self._decoder.pending >= READ_LIMIT:
+        if not waits and self._decoder.pending >= READ_LIMIT:
             self._pause_reading(True)
 
     def eof_received(self) -> bool:
@@ -297,7 +335,7 @@ class FrameStream(Endpoint):
             return error.offset is not None  # else the encoder's
         return error is self._failure or isinstance(error, EndOfStreamError | ConnectionError | TimeoutError)
 
-    async def _send(self, parts: Sequence[bytes]) -> None:
+    async def _send(self, parts: Sequence[bytes | memoryview]) -> None:
         if self._sending_end is not None:
             raise self._sending_end.with_traceback(None)
         left = self._queue(parts)
@@ -308,16 +346,45 @@ class FrameStream(Endpoint):
         elif left:
             await asyncio.sleep(0)  # a kernel that takes everything must not keep others from their turn
 
+    def _refuse_second_receiver(self) -> None:
+        if self._receiver is not None:
+            raise _errors.receiving()
+
+    async def _wait_for_bytes(self, *, whole_payload: bool = True) -> None:
+        """Wait until there is a payload, or any bytes."""
+        self._wants_payload = whole_payload
+        self._receiver = asyncio.get_running_loop().create_future()
+        self._pause_reading(False)
+        try:
+            await self._receiver
+        finally:
+            self._receiver = None
+            self._wants_payload = True
+
     def _decode_next(self) -> list[bytes]:
         """Return the next payload if it is here, or raise why there will be none."""
+        self._raise_end()
+        frames = self._decoder.feed(b"", 1)
+        if not frames:
+            self._find_end()
+        return frames
+
+    def _decode_next_batch(self) -> FrameBatch:
+        self._raise_end()
+        batch = self._decoder.feed_batch(b"")
+        if not batch:
+            self._find_end()
+        return batch
+
+    def _raise_end(self) -> None:
         if self._end is not None:
             raise self._end.with_traceback(None)
-        frames = self._decoder.feed(b"", 1)
-        if not frames and (self._at_eof or self._failure is not None):
+
+    def _find_end(self) -> None:
+        """Raise why nothing more will come, if that is so."""
+        if self._at_eof or self._failure is not None:
             self._end = _errors.why_ended(self._decoder.finish) if self._at_eof else self._failure
-            assert self._end is not None
-            raise self._end.with_traceback(None)
-        return frames
+            self._raise_end()
 
     def _wake_receiver(self) -> None:
         if self._receiver is not None and not self._receiver.done():

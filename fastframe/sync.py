@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from . import _errors
 from ._address import address_text, clear_socket, remove_socket, socket_inode
-from ._codec import Decoder, Encoder
+from ._codec import Decoder, Encoder, FrameBatch
 from ._errors import EndOfStreamError, MisuseError
 from ._parts import DEFAULT_FORMAT, OnOversize
 from ._send_queue import MAX_PARTS, SendQueue
@@ -108,6 +108,11 @@ class FrameSocket:
         self._unsent.put_many(payloads)
         self._send(timeout)
 
+    def send_batch(self, batch: FrameBatch, timeout: float | None = None) -> None:
+        """Send the frames of `batch` on as they came, which has to be in this connection's format; otherwise as `send`."""
+        self._unsent.put_batch(batch)
+        self._send(timeout)
+
     def flush(self, timeout: float | None = None) -> None:
         """Send what a `send` that timed out has left; raise as `send` does."""
         self._send(timeout)
@@ -136,8 +141,24 @@ class FrameSocket:
             with self._deadline(timeout) as limit_call:
                 while not frames:
                     limit_call()
-                    frames = self._receive()
+                    frames = self._decoder.buffer_updated(self._receive(), 1)
         return frames[0]
+
+    def recv_batch(self, timeout: float | None = None) -> FrameBatch:
+        """Return all payloads that are here, as a `FrameBatch`; wait until there is one, `timeout` seconds at most.
+
+        Raise as `recv` does. The payloads before a bad frame are in the error's `frames`. After a batch, `detach` hands over
+        what follows its last frame.
+        """
+        if self._end is not None:
+            raise self._end.with_traceback(None)
+        batch = self._decoder.feed_batch(b"")
+        if not batch:
+            with self._deadline(timeout) as limit_call:
+                while not batch:
+                    limit_call()
+                    batch = self._decoder.buffer_updated_batch(self._receive())
+        return batch
 
     def __iter__(self) -> Self:
         return self
@@ -201,8 +222,8 @@ class FrameSocket:
         parts = self._unsent.buffers(self._max_parts)
         return self._socket.send(parts[0]) if len(parts) == 1 else self._socket.sendmsg(parts)
 
-    def _receive(self) -> list[bytes]:
-        """Read once; return the next payload if that completed it."""
+    def _receive(self) -> int:
+        """Read once into the decoder's memory, and return how many bytes."""
         try:
             nbytes = self._socket.recv_into(self._decoder.get_buffer())
         except NOT_NOW:
@@ -214,7 +235,7 @@ class FrameSocket:
         if nbytes == 0:
             self._end = _errors.why_ended(self._decoder.finish)
             raise self._end.with_traceback(None)
-        return self._decoder.buffer_updated(nbytes, 1)
+        return nbytes
 
     def _deadline(self, timeout: float | None) -> AbstractContextManager[Callable[[], None]]:
         """Return a context with a function that limits the next call on the socket to what is left of `timeout`."""

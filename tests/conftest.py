@@ -66,6 +66,14 @@ def codec(request: pytest.FixtureRequest) -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def compiled() -> ModuleType:
+    """The compiled implementation, for what only that one promises."""
+    if ONLY_PYTHON:
+        pytest.skip(ONLY_PYTHON)
+    return importlib.import_module(MODULES["cython"])
+
+
+@pytest.fixture(scope="session")
 def twins() -> list[ModuleType]:
     """Both implementations, to compare them."""
     if ONLY_PYTHON:

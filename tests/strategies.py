@@ -110,6 +110,10 @@ _RARE = st.sampled_from(
         ("feed", memoryview(b"abcdef")[::2], None),
         ("feed", b"", -1),
         ("feed", b"", 1 << 80),
+        ("feed_batch", "text"),
+        ("feed_batch", b""),
+        ("buffer_updated_batch", 0),
+        ("buffer_updated_batch", -1),
         ("get_buffer",),
         ("get_buffer", 0),
         ("buffer_updated", -1),
@@ -121,13 +125,75 @@ _RARE = st.sampled_from(
 )
 
 
+_KEEP = st.sampled_from(["nothing", "nothing", "view", "second view", "slice", "export", "object", "view of object"])
+
+
+@st.composite
+def _deliveries(draw: st.DrawFn, piece: bytes) -> tuple[Any, ...]:
+    """A call that gives a decoder `piece`, by any door."""
+    name = draw(st.sampled_from(["feed", "feed", "receive", "feed_batch", "receive_batch"]))
+    return {
+        "feed": lambda: (name, piece, draw(_MAX_FRAMES)),
+        "feed_batch": lambda: (name, piece),
+        "receive": lambda: (name, piece, draw(_MAX_FRAMES), draw(_KEEP)),
+        "receive_batch": lambda: (name, piece, draw(_KEEP)),
+    }[name]()
+
+
+_ENDS = [
+    ("feed", b"", None),
+    ("feed_batch", b""),
+    ("finish",),
+    ("detach",),
+    ("feed", b"\0", 1),
+    ("feed_batch", b"\0"),
+    ("get_buffer",),
+    ("detach",),
+]
+
+
 @st.composite
 def operations(draw: st.DrawFn, format: FrameFormat) -> list[tuple[Any, ...]]:
-    """Calls of a decoder: mostly a stream in pieces, by either door, with other calls in between and behind."""
+    """Calls of a decoder: mostly a stream in pieces, by any door, with other calls in between and behind."""
     calls: list[tuple[Any, ...]] = []
     for piece in draw(cut(draw(streams(format)))):
-        calls.append((draw(st.sampled_from(["feed", "feed", "receive"])), piece, draw(_MAX_FRAMES)))
+        calls.append(draw(_deliveries(piece)))
         if draw(st.integers(0, 9)) == 0:
             calls.append(draw(_RARE))
-    ends = [("feed", b"", None), ("finish",), ("detach",), ("feed", b"\0", 1), ("get_buffer",), ("detach",)]
-    return calls + draw(st.lists(st.sampled_from(ends), max_size=4))
+    return calls + draw(st.lists(st.sampled_from(_ENDS), max_size=4))
+
+
+LARGE_FORMATS = [
+    FrameFormat.parse(text)
+    for text in (
+        "u32be,max=400KiB",
+        "u24le,offset=2,max=400KiB",
+        "u32be,strip=0,max=400KiB",
+        "u32be,strip=7,max=400KiB",
+        "u32le,adjust=-4,max=400KiB",
+        "varint,max=400KiB",
+        "netstring,max=400KiB",
+    )
+]
+_LARGE = st.sampled_from([1 << 16, 1 << 18, 400 << 10]).flatmap(lambda length: st.integers(length - 9, length))
+
+
+@st.composite
+def large_operations(draw: st.DrawFn, format: FrameFormat) -> list[tuple[Any, ...]]:
+    """The same with a few large frames, so that their own memory is lent. Of their bytes only the lengths are drawn."""
+    wire, places = b"", []
+    for number in range(draw(st.integers(1, 3))):
+        length = draw(_LARGE | st.integers(7, 400 << 10) | st.integers(7, 20) | st.just((400 << 10) + 1))
+        last = len(wire)
+        wire += frame(format, b"\1" * format.length_field_offset, bytes([97 + number]) * length)[1]
+        places += [last + draw(st.integers(0, 20)), len(wire) - draw(st.integers(0, 3))]
+    places += draw(st.lists(st.integers(0, len(wire)), max_size=4))
+    places = sorted(min(place, len(wire)) for place in places)
+    if draw(st.integers(0, 3)) == 0:
+        wire = wire[:-1] + b"\xff"
+    calls: list[tuple[Any, ...]] = []
+    for start, stop in zip([0, *places], [*places, len(wire)], strict=True):
+        calls.append(draw(_deliveries(wire[start:stop])))
+        if draw(st.integers(0, 4)) == 0:
+            calls.append(draw(_RARE | st.just(("scribble",))))
+    return calls + draw(st.lists(st.sampled_from(_ENDS), max_size=4))

@@ -10,11 +10,13 @@ import aiofastnet
 import pytest
 import trustme
 import uvloop
+from batches import check
 from vectors import frame
 
 from fastframe import EndOfStreamError, FrameFormat, FrameTooLargeError, IncompleteFrameError, MisuseError, _endpoint, aio
 
 U32 = FrameFormat("u32be", max_payload_length=2 << 20)
+LARGE = FrameFormat("u32be", max_payload_length=5 << 20)
 
 
 async def until(condition) -> None:
@@ -267,6 +269,131 @@ def spy_writes(protocol) -> list[bytes]:
     return written
 
 
+# Callbacks with batches
+
+
+class BatchRecorder(Recorder):
+    """Send each batch on to its sender, and keep what was called."""
+
+    def batch_received(self, batch):
+        self.calls.append(batch)
+        self.send_batch(batch)
+
+
+def batches_of(protocol) -> list:
+    return [call for call in protocol.calls if not isinstance(call, str)]
+
+
+ODD = FrameFormat("u32be", length_field_offset=2, max_payload_length=5 << 20)  # two bytes in front that no payload has
+
+
+def odd_frame(payload, number=0xCAFE) -> bytes:
+    return struct.pack(">HI", number, len(payload)) + payload
+
+
+@pytest.mark.parametrize("cut", [1, 5, 7, 50_000, 1 << 23])
+def test_a_relay_of_batches_sends_the_very_bytes_that_came(run, cut):
+    payloads = [b"one", b"", b"three"] if cut < 50_000 else [b"x" * (5 << 20), b"y", b"z" * (1 << 20), b"", b"w" * 70_000]
+    wire = b"".join(odd_frame(payload, number) for number, payload in enumerate(payloads))
+
+    async def main():
+        async with recorded(ODD, protocol=BatchRecorder) as (protocol, reader, writer):
+            receiving = asyncio.create_task(reader.readexactly(len(wire)))
+            for start in range(0, len(wire), cut):
+                writer.write(wire[start : start + cut])
+                await writer.drain()
+                await asyncio.sleep(0)
+            assert await receiving == wire
+            writer.write_eof()
+            assert await protocol.over is None
+            assert [payload for batch in batches_of(protocol) for payload in batch] == payloads
+            assert b"".join(batch.wire for batch in batches_of(protocol)) == wire
+
+    run(main)
+
+
+def test_the_good_frames_before_a_bad_one_are_a_batch_that_stays(run):
+    made = []
+
+    async def main():
+        async with recorded(protocol=BatchRecorder) as (protocol, reader, writer):
+            writer.write(frame(b"one") + frame(b"two") + b"SSH-2.0-")
+            assert await reader.readexactly(14) == frame(b"one") + frame(b"two")
+            error = await protocol.over
+            assert isinstance(error, FrameTooLargeError)
+            assert (error.offset, error.frames) == (14, [])
+            assert protocol.calls[-1] == "ended"
+            made.extend(batches_of(protocol))
+
+    run(main)
+    (batch,) = made
+    check(batch, [(b"one", frame(b"one")), (b"two", frame(b"two"))])
+
+
+def test_a_bad_frame_alone_is_no_batch(run):
+    async def main():
+        async with recorded(protocol=BatchRecorder) as (protocol, _reader, writer):
+            writer.write(b"SSH-2.0-")
+            assert isinstance(await protocol.over, FrameTooLargeError)
+            assert batches_of(protocol) == []
+
+    run(main)
+
+
+def test_who_overrides_frames_received_gets_lists(run):
+    async def main():
+        async with recorded() as (protocol, reader, writer):
+            for payloads in ([b"a", b"b"], [b"x" * (1 << 20)]):
+                wire = b"".join(map(frame, payloads))
+                writer.write(wire)
+                assert await reader.readexactly(len(wire)) == wire
+                assert protocol.calls[-1] == payloads
+                assert type(protocol.calls[-1]) is list
+
+    run(main)
+
+
+def test_a_batch_that_was_sent_leaves_before_the_close(run):
+    class Answering(BatchRecorder):
+        def batch_received(self, batch):
+            super().batch_received(batch)
+            self.send_batch(batch[:0])
+            self.close()
+
+    async def main():
+        async with recorded(protocol=Answering) as (protocol, reader, writer):
+            writer.write(frame(b"x" * (1 << 20)))
+            assert await reader.read() == frame(b"x" * (1 << 20))
+            assert await protocol.over is None
+
+    run(main)
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+@pytest.mark.parametrize("protocol", [Recorder, BatchRecorder], ids=["frames", "batches"])
+def test_a_protocol_receives_large_payloads_in_their_own_memory(run, protocol, tls):
+    received = {"buffer_updated": 0, "feed": 0}
+    payloads = [bytes([number]) * size for number, size in enumerate((1 << 20, 1 << 20, 5 << 20))]
+
+    class Counting(protocol):
+        def buffer_updated(self, nbytes):
+            received["buffer_updated" if self._in_place else "feed"] += nbytes
+            super().buffer_updated(nbytes)
+
+    async def main():
+        server_context, client_context = tls_contexts() if tls else (None, None)
+        async with await aio.serve(Counting, "127.0.0.1", 0, format=LARGE, ssl=server_context) as server:
+            host, _, port = server.addresses[0].rpartition(":")
+            async with aio.connect(host, int(port), format=LARGE, ssl=client_context) as stream:
+                for payload in payloads:
+                    sending = asyncio.create_task(stream.send(payload))
+                    assert await stream.recv() == payload
+                    await sending
+
+    run(main)
+    assert received["buffer_updated"] > received["feed"]
+
+
 # Streams
 
 
@@ -279,11 +406,13 @@ async def stream_and_peer(format=U32, **options):
 
     server = await asyncio.start_server(handler, "127.0.0.1", 0)
     host, port = server.sockets[0].getsockname()
-    async with aio.connect(host, port, format=format, **options) as stream:
-        reader, writer = await accepted
-        yield stream, reader, writer
-    writer.close()
-    server.close()
+    try:
+        async with aio.connect(host, port, format=format, **options) as stream:
+            reader, writer = await accepted
+            yield stream, reader, writer
+    finally:
+        writer.close()
+        server.close()
 
 
 def test_recv_can_be_cancelled_at_every_byte_and_loses_nothing(run):
@@ -321,6 +450,73 @@ def test_a_payload_that_completes_as_its_recv_is_cancelled_goes_to_the_next(run)
             with pytest.raises(MisuseError, match="recv"):
                 stream.detach()
             assert [await stream.recv(), await stream.recv()] == [b"kept", b"next"]
+
+    run(main)
+
+
+@pytest.mark.parametrize("first", ["recv", "recv_batch"])
+def test_a_receiver_that_is_cancelled_at_any_byte_leaves_all_to_the_next_batch(run, first):
+    wire = b"".join(map(odd_frame, (b"abc", b"", b"x" * 100_000)))
+
+    async def main():
+        for cut in (*range(1, 16), 300, 50_000):
+            async with stream_and_peer(ODD) as (stream, _reader, writer):
+                writer.write(wire[:cut])
+                receiving = asyncio.create_task(getattr(stream, first)())
+                await asyncio.sleep(0.002)
+                receiving.cancel()
+                taken = await asyncio.gather(receiving, return_exceptions=True)
+                writer.write(wire[cut:])
+                got = b""
+                if isinstance(taken[0], bytes):
+                    got = odd_frame(taken[0])
+                elif not isinstance(taken[0], asyncio.CancelledError):
+                    got = bytes(taken[0].wire)
+                while len(got) < len(wire):
+                    got += (await stream.recv_batch()).wire
+                assert got == wire
+
+    run(main)
+
+
+def test_a_payload_that_completes_as_its_recv_is_cancelled_is_in_the_next_batch(run):
+    async def main():
+        async with stream_and_peer() as (stream, _reader, writer):
+            for large in (False, True):
+                payload = b"kept" * (1 << 18 if large else 1)
+                receiving = asyncio.create_task(stream.recv())
+                await asyncio.sleep(0)
+                writer.write(frame(payload))
+                await until(lambda: stream._received)
+                receiving.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await receiving
+                check(await stream.recv_batch(), [(payload, frame(payload))])
+
+    run(main)
+
+
+def test_one_task_at_a_time_may_receive_batches(run):
+    async def main():
+        async with stream_and_peer() as (stream, _reader, writer):
+            first = asyncio.create_task(stream.recv_batch())
+            await asyncio.sleep(0)
+            for method in (stream.recv, stream.recv_batch):
+                with pytest.raises(MisuseError, match="one at a time"):
+                    await method()
+            writer.write(frame(b"for the first"))
+            assert list(await first) == [b"for the first"]
+
+    run(main)
+
+
+def test_a_stream_holds_little_while_an_awakened_receiver_has_no_turn(run):
+    async def main():
+        async with stream_and_peer() as (stream, _reader, writer):
+            receiving = asyncio.create_task(stream.recv_batch())
+            await asyncio.sleep(0)
+            writer.write(frame(bytes(10_000)) * 2000)
+            assert len((await receiving).wire) <= aio.READ_LIMIT + 2 * _endpoint.READ_SIZE
 
     run(main)
 

@@ -14,8 +14,8 @@ import pytest
 import fastframe
 
 SAY = "import fastframe; print(fastframe.IMPLEMENTATION, fastframe.Decoder.__module__, fastframe.Encoder.__module__)"
-CYTHON = "cython fastframe._codec_c fastframe._codec_c\n"
-PYTHON = "python fastframe._codec_py fastframe._codec_py\n"
+CYTHON = "cython fastframe._codec_c fastframe._encoder_c\n"
+PYTHON = "python fastframe._codec_py fastframe._encoder_py\n"
 
 
 def run(choice: str | None, directory: Path = Path(fastframe.__file__).parent.parent) -> tuple[str, str]:

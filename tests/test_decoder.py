@@ -639,8 +639,10 @@ def test_b7_an_idle_decoder_holds_no_receive_buffer(codec):
 
 CALLS = {
     "feed": lambda decoder: decoder.feed(b""),
+    "feed_batch": lambda decoder: decoder.feed_batch(b""),
     "get_buffer": lambda decoder: decoder.get_buffer(),
     "buffer_updated": lambda decoder: decoder.buffer_updated(0),
+    "buffer_updated_batch": lambda decoder: decoder.buffer_updated_batch(0),
     "finish": lambda decoder: decoder.finish(),
     "detach": lambda decoder: decoder.detach(),
 }
@@ -729,17 +731,18 @@ def test_b11_a_call_from_within_a_call_is_refused(codec, monkeypatch, call):
     """Python code may run in the middle of one: a finalizer, a signal handler, a tracer."""
     refused = []
 
-    def meddle(pieces, piece):
+    def meddle():
         with pytest.raises(MisuseError, match="the decoder is in use"):
             call(decoder)
-        refused.append(append_piece(pieces, piece))
+        refused.append(True)
+        return Unread()
 
-    append_piece = codec.append_piece
-    monkeypatch.setattr(codec, "append_piece", meddle)
+    Unread = codec.Unread  # noqa: N806  made when something is left, in the middle of a call
+    monkeypatch.setattr(codec, "Unread", meddle)
     decoder = codec.Decoder(U8)
-    decoder.feed(b"\1", 0)
-    assert decoder.feed(b"a\1b") == [b"a", b"b"]
+    assert decoder.feed(b"\1a\1b", 1) == [b"a"]
     assert refused
+    assert decoder.feed(b"") == [b"b"]
 
 
 def test_b11_a_finalizer_may_call_and_harms_nothing(codec):
@@ -801,17 +804,16 @@ def test_b11_a_chunk_that_calls_while_it_is_read_comes_first(codec):
 
 def test_b11_a_second_thread_is_refused(codec, monkeypatch):
     inside, go_on = threading.Event(), threading.Event()
-    append_piece, results = codec.append_piece, []
+    Unread, results = codec.Unread, []  # noqa: N806  made when something is left, in the middle of a call
 
-    def wait(pieces, piece):
+    def wait():
         inside.set()
         assert go_on.wait(10)
-        append_piece(pieces, piece)
+        return Unread()
 
     decoder = codec.Decoder(U8)
-    decoder.feed(b"\1", 0)
-    monkeypatch.setattr(codec, "append_piece", wait)
-    thread = threading.Thread(target=lambda: results.append(decoder.feed(b"a")))
+    monkeypatch.setattr(codec, "Unread", wait)
+    thread = threading.Thread(target=lambda: results.append(decoder.feed(b"\1a\1", 1)))
     thread.start()
     assert inside.wait(10)
     for call in CALLS.values():
@@ -819,7 +821,7 @@ def test_b11_a_second_thread_is_refused(codec, monkeypatch):
             call(decoder)
     go_on.set()
     thread.join()
-    assert (results, decoder.feed(b"\1b")) == ([[b"a"]], [b"b"])
+    assert (results, decoder.feed(b"b")) == ([[b"a"]], [b"b"])
 
 
 def test_b11_threads_that_meet_lose_nothing_that_was_taken(codec):
@@ -851,19 +853,98 @@ def test_b11_threads_that_meet_lose_nothing_that_was_taken(codec):
 def test_b11_an_interrupted_decoder_says_so(codec, monkeypatch, interruption):
     """Payloads may have been lost with the call, and the stream's place with them."""
 
-    def interrupt(pieces, piece):
+    def interrupt():
         raise interruption
 
     decoder = codec.Decoder(U8)
-    decoder.feed(b"\1", 0)
     with monkeypatch.context() as patched:
-        patched.setattr(codec, "append_piece", interrupt)
+        patched.setattr(codec, "Unread", interrupt)
         with pytest.raises(interruption):
-            decoder.feed(b"a")
+            decoder.feed(b"\1a\1", 1)
     for call in CALLS.values():
         with pytest.raises(MisuseError, match="interrupted half-way"):
             call(decoder)
     assert repr(decoder).startswith("<Decoder u8,max=255: header, ")
+
+
+# What a stream looks like that was bad from the start; the vectors named b12 show it however they are cut.
+
+STRANGERS = {
+    "http": (b"GET / HTTP/1.1\r\n", 0x47455420, "it looks like an HTTP request"),
+    "tls": (
+        bytes.fromhex("1603010200010001fc0303"),
+        0x16030102,
+        "it looks like a TLS handshake record: the peer speaks TLS, this side does not",
+    ),
+    "ssh": (b"SSH-2.0-OpenSSH_9.2\r\n", 0x5353482D, "it looks like an SSH banner"),
+    "order": (b"\5\0\0\0hello", 0x05000000, "in the other byte order (little-endian) the length would be 5"),
+}
+
+
+@pytest.mark.parametrize(("wire", "length", "hint"), STRANGERS.values(), ids=STRANGERS)
+def test_b12_a_batch_and_a_failed_decoder_say_it_too(codec, wire, length, hint):
+    decoder = codec.Decoder(U32)
+    for call in (decoder.feed_batch, decoder.feed, decoder.feed_batch):
+        with pytest.raises(FrameTooLargeError) as caught:
+            call(wire)
+        assert (caught.value.hint, caught.value.frames) == (hint, [])
+
+
+@pytest.mark.parametrize(("wire", "length", "hint"), STRANGERS.values(), ids=STRANGERS)
+def test_b12_behind_a_good_frame_nothing_is_guessed(codec, door, wire, length, hint):
+    text = f"a frame of {length} bytes is over the limit of 16777216 (frame at offset 4)"
+    for pieces in ways_to_cut(b"\0\0\0\0" + wire):
+        payloads, (_, attributes, said) = drive(codec.Decoder(U32), pieces, door)
+        assert (payloads, attributes, said) == ([b""], {"length": length, "limit": 16 << 20, "offset": 4}, text)
+
+
+def test_b12_a_stream_that_ends_inside_its_first_header_is_guessed_at_too(codec, door):
+    for wire, hint in ((b"GET", "it looks like an HTTP request"), (b"GE", None), (b"\5\0\0", None), (b"\0\0\0\5hel", None)):
+        for pieces in ways_to_cut(wire):
+            _, (name, attributes, _) = drive(codec.Decoder(U32), pieces, door)
+            assert (name, attributes.get("hint")) == ("IncompleteFrameError", hint)
+
+
+OUT_OF_MEMORY = """
+import gc, importlib, sys, _testcapi
+from fastframe import FrameFormat, MisuseError
+codec = importlib.import_module(sys.argv[1])
+gc.disable()
+for nth in range(8):
+    decoder = codec.Decoder(FrameFormat("u32be"))
+    decoder.feed((300).to_bytes(4, "big") + b"a" * 100)
+    chunk, failed = b"a" * 200 + bytes(8), False
+    _testcapi.set_nomemory(nth, nth + 1)
+    try:
+        decoder.feed(chunk)
+    except MemoryError:
+        failed = True
+    _testcapi.remove_mem_hooks()
+    victims = [bytes([65 + at]) * 300 for at in range(8)]  # one of them lies where the payload was, if that was freed
+    counts = list(map(sys.getrefcount, victims))
+    if failed:
+        try:
+            decoder.feed(b"")
+            sys.exit("not a word about it")
+        except MisuseError:
+            pass
+    del decoder
+    assert list(map(sys.getrefcount, victims)) == counts, nth
+"""
+
+
+def test_b11_out_of_memory_frees_nothing_twice(codec):
+    pytest.importorskip("_testcapi")
+    done = subprocess.run([sys.executable, "-c", OUT_OF_MEMORY, codec.__name__], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_b11_a_decoder_whose_initialisation_failed_is_not_initialised(codec):
+    decoder = codec.Decoder.__new__(codec.Decoder)
+    with pytest.raises(AttributeError):
+        decoder.__init__(FrameFormat.__new__(FrameFormat))
+    with pytest.raises((AttributeError, MisuseError)):
+        decoder.feed(b"a", 1)
 
 
 @pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector.name)

@@ -75,7 +75,7 @@ def test_a7_the_encoder_takes_what_the_decoder_takes_and_nothing_else(codec, tex
 def test_a7_an_error_names_length_and_limit_and_no_offset(codec, length):
     with pytest.raises(FrameTooLargeError) as caught:
         codec.Encoder(FrameFormat("u32be", max_payload_length=9)).header(length)
-    assert vars(caught.value) == {"length": length, "limit": 9, "offset": None, "frames": []}
+    assert vars(caught.value) == {"length": length, "limit": 9, "offset": None, "frames": [], "hint": None}
     assert str(caught.value) == f"a frame of {length} bytes is over the limit of 9"
 
 

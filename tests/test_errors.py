@@ -17,10 +17,15 @@ from fastframe import (
     FrameTooLargeError,
     IncompleteFrameError,
     MisuseError,
+    _arrow,
+    _batch_py,
     _codec_py,
+    _encoder_py,
     _errors,
     _format,
+    _hints,
     _memory,
+    _wire_py,
 )
 
 TREE = {
@@ -40,6 +45,11 @@ ERRORS = [
         FrameTooLargeError(9, 8, offset=7, frames=(b"a",)),
         "a frame of 9 bytes is over the limit of 8 (frame at offset 7)",
         {"length": 9, "limit": 8, "offset": 7, "frames": [b"a"]},
+    ),
+    (
+        FrameTooLargeError(9, 8, offset=0, hint="it looks like a duck"),
+        "a frame of 9 bytes is over the limit of 8 (frame at offset 0); it looks like a duck",
+        {"length": 9, "limit": 8, "offset": 0, "hint": "it looks like a duck"},
     ),
     (
         CorruptFrameError("negative", -1),
@@ -64,7 +74,7 @@ def test_the_tree_is_as_drawn():
 @pytest.mark.parametrize(("error", "text", "attributes"), ERRORS)
 def test_an_error_carries_data_and_says_it(error, text, attributes):
     assert str(error) == text
-    assert vars(error) == {"frames": [], "offset": None, **attributes}
+    assert vars(error) == {"frames": [], "offset": None, "hint": None, **attributes}
 
 
 @pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, lambda error: pickle.loads(pickle.dumps(error))])
@@ -122,6 +132,12 @@ MAKERS = [
     (_errors.no_room, (1, 2), ValueError),
     (_errors.bad_offset, (1, 2), ValueError),
     (_errors.not_copyable, ("Decoder",), TypeError),
+    (_errors.not_constructible, ("FrameBatch", "feed_batch"), TypeError),
+    (_errors.no_such_frame, (), IndexError),
+    (_errors.bad_step, (2,), ValueError),
+    (_errors.too_long_for_arrow, (1 << 31,), OverflowError),
+    (_errors.no_arrow, (), ImportError),
+    (_errors.loan_ended, (), BufferError),
     (_errors.not_a_buffer, (3,), TypeError),
     (_errors.not_a_buffer, (memoryview(b"abcd")[::2],), BufferError),
 ]
@@ -135,7 +151,7 @@ def test_misuse_has_a_type_and_a_sentence(make, details, type_):
     assert not isinstance(error, FrameError)
 
 
-@pytest.mark.parametrize("module", [_codec_py, _format, _memory])
+@pytest.mark.parametrize("module", [_arrow, _batch_py, _codec_py, _encoder_py, _format, _hints, _memory, _wire_py])
 def test_no_other_file_of_the_codec_has_error_text(module):
     """`raise ValueError("...")` outside `_errors.py` is where two implementations begin to differ."""
-    assert not re.search(r"\b(Value|Type|Buffer|Misuse|Runtime)Error\(", inspect.getsource(module))
+    assert not re.search(r"\b(Value|Type|Index|Buffer|Import|Overflow|Misuse|Runtime)Error\(", inspect.getsource(module))

@@ -1,4 +1,7 @@
-"""The import law: errors -> format -> codecs -> codec -> fronts -> servers, bench; never back, and no twin imports its twin."""
+"""The import law: errors -> format -> codecs -> codec -> fronts -> servers, bench; never back, and no twin imports its twin.
+
+A `cimport` is an import too.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,10 @@ HELPERS = ("_address", "_parts")
 FLOORS = [
     ("_errors",),
     ("_format",),
-    ("_hints", "_memory", "formats"),
+    ("_arrow", "_hints", "_memory", "formats"),
+    ("_arrow_c", "_memory_c", "_wire_py"),
+    ("_wire_c",),
+    ("_batch_c", "_batch_py", "_encoder_c", "_encoder_py"),
     ("_codec_c", "_codec_py"),
     ("_codec",),
     HELPERS,
@@ -27,8 +33,9 @@ FLOORS = [
     ("__main__",),
 ]
 FILES = sorted(
-    [*ROOT.glob("fastframe/*.py"), *ROOT.glob("fastframe/*.pyx"), *ROOT.glob("servers/*.py"), *ROOT.glob("bench/*.py")]
+    file for pattern in ("fastframe/*.py", "fastframe/*.p[yx][xd]", "servers/*.py", "bench/*.py") for file in ROOT.glob(pattern)
 )
+TWINS = ("_c", "_py")  # how the names of the two implementations' modules end
 
 
 def floor(name: str) -> int:
@@ -38,8 +45,9 @@ def floor(name: str) -> int:
 def imported(file: Path) -> Iterator[str]:
     """Yield what `file` imports of the package, below `fastframe.`."""
     text = file.read_text()
-    if file.suffix == ".pyx":  # not Python, but these lines of it are
-        text = "\n".join(re.findall(r"^ *((?:from \S+ )?import .*)$", text, re.MULTILINE))
+    if file.suffix != ".py":  # not Python, but these lines of it are
+        lines = re.findall(r"^ *((?:from \S+ )?)c?(import (?:\([^)]*\)|.*))$", text, re.MULTILINE)
+        text = "\n".join(map("".join, lines))
     package = ["fastframe"] if file.parent.name == "fastframe" else ["fastframe", file.parent.name]
     for node in ast.walk(ast.parse(text)):
         names = [alias.name for alias in getattr(node, "names", []) if isinstance(alias, ast.alias)]
@@ -58,6 +66,10 @@ def imported(file: Path) -> Iterator[str]:
                 yield rest if is_module else "__init__"
 
 
+def twin(name: str) -> str:
+    return next((ending for ending in TWINS if name.endswith(ending)), "")
+
+
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
 def test_imports_go_down_only(file):
     name = file.stem if file.parent.name == "fastframe" else file.parent.name
@@ -67,11 +79,12 @@ def test_imports_go_down_only(file):
         assert floor(target) < floor(name) or (target not in sum(FLOORS, ()) and floor(target) == floor(name))
         if name == "servers":
             assert not target.startswith("_") or target == "__init__"
-        if name not in ("_codec", "bench"):
-            assert target not in ("_codec_c", "_codec_py")
+        if name not in ("_codec", "bench") and file.name != "__init__.pxd":
+            assert twin(target) in ("", twin(name))
 
 
 def test_the_law_is_read_at_all():
-    assert {"_errors", "_format", "_memory"} <= set(imported(ROOT / "fastframe/_codec_c.pyx"))
-    assert set(imported(ROOT / "fastframe/_codec_py.py")) == {"_errors", "_format", "_memory"}
+    assert {"_errors", "_format", "_memory", "_memory_c", "_wire_c"} <= set(imported(ROOT / "fastframe/_codec_c.pyx"))
+    assert set(imported(ROOT / "fastframe/_codec_c.pxd")) == {"_batch_c", "_memory_c", "_wire_c"}
+    assert set(imported(ROOT / "fastframe/_wire_py.py")) == {"_errors", "_format"}
     assert set(imported(ROOT / "fastframe/_codec.py")) == {"_codec_c", "_codec_py"}

@@ -2,7 +2,7 @@ import pytest
 from vectors import frame
 
 from fastframe import FrameFormat, FrameTooLargeError
-from fastframe._parts import GATHER_SIZE, encode_many_parts, encode_parts
+from fastframe._parts import GATHER_SIZE, batch_of, encode_many_parts, encode_parts
 
 LARGE = bytes(GATHER_SIZE)
 
@@ -35,3 +35,15 @@ def test_a_payload_over_the_limit_refuses_the_whole_batch(codec, collect):
     encoder = codec.Encoder(FrameFormat(max_payload_length=GATHER_SIZE))
     with pytest.raises(FrameTooLargeError):
         encode_many_parts(encoder, collect([b"good", LARGE, LARGE + b"x"]))
+
+
+@pytest.mark.parametrize("payloads", [[], [b"a"], [b"a", b"", LARGE]], ids=["none", "one", "mixed"])
+@pytest.mark.parametrize("text", ["u32be", "u16be,offset=2,leading=cafe,max=64KiB", "netstring", "u32le,adjust=-4,strip=0"])
+def test_payloads_become_a_batch_whose_wire_is_what_the_encoder_writes(codec, payloads, text):
+    fmt = FrameFormat.parse(text)
+    payloads = [payload[: fmt.max_payload_length - 4] for payload in payloads]
+    if fmt.initial_bytes_to_strip == 0:
+        payloads = [(4 + len(payload)).to_bytes(4, "little") + payload for payload in payloads]
+    batch = batch_of(fmt, payloads)
+    assert list(batch) == payloads
+    assert batch.wire == codec.Encoder(fmt).encode_many(payloads)

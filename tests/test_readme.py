@@ -20,6 +20,23 @@ def test_the_codec_example_returns_what_it_says():
     exec(finish, names)
 
 
+def test_the_batch_example_returns_what_it_says():
+    names: dict[str, object] = {}
+    exec(EXAMPLES[0], names)
+    (example,) = (text for text in EXAMPLES if "feed_batch" in text)
+    setup, made, *shown = [line for line in example.splitlines() if line]
+    numpy, pyarrow = pytest.importorskip("numpy"), pytest.importorskip("pyarrow")
+    names |= {"numpy": numpy, "pyarrow": pyarrow}
+    assert setup == "import numpy, pyarrow"
+    names["decoder"] = names["Decoder"](names["fmt"])
+    exec(made, names)
+    last, total, array, wire = (eval(line.partition("#")[0], names) for line in shown)
+    assert last == (b"world", 3)
+    assert total == 10
+    assert (array.type, array.to_pylist()) == (pyarrow.binary_view(), [b"hello", b"", b"world"])
+    assert wire == names["encoder"].encode(b"hello")
+
+
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_every_example_is_python(example):
     compile(example, "README.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)

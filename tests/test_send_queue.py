@@ -88,6 +88,32 @@ def drain(queue, amounts) -> bytes:
 # What leaves
 
 
+@pytest.mark.parametrize("amount", [1, 3, 1 << 20])
+def test_batches_leave_as_they_came(tiny, codec, amount):
+    fmt = FrameFormat("u32be", length_field_offset=2)  # two bytes in front that no payload has
+    wire = b"".join(bytes([number] * 2) + len(p).to_bytes(4, "big") + p for number, p in enumerate(PAYLOADS))
+    queue = SendQueue(codec.Encoder(fmt))
+    for cut in range(len(wire) + 1):
+        decoder = codec.Decoder(fmt)
+        queue.put_batch(decoder.feed_batch(wire[:cut]))
+        queue.put_batch(decoder.feed_batch(wire[cut:]))
+        assert queue.pending == len(wire)
+        assert drain(queue, [amount]) == wire
+
+
+def test_a_large_batch_is_not_copied_and_stands_among_others(codec):
+    chunk = codec.Encoder(U32).encode(LARGE)
+    queue = SendQueue(codec.Encoder(U32))
+    queue.put(b"before")
+    queue.put_batch(codec.Decoder(U32).feed_batch(chunk))
+    queue.put(b"after")
+    assert [part.obj is chunk for part in queue.buffers()] == [False, True, False]
+    queue.clear()
+    queue.put_batch(codec.Decoder(U32).feed_batch(b""))
+    assert queue.pending == 0
+    assert not queue.buffers()
+
+
 @pytest.mark.parametrize("amount", [1, 2, 3, 7, 1 << 20])
 def test_each_amount_at_a_time_gives_the_same_bytes(tiny, shaped, amount):
     encoder, payloads = shaped

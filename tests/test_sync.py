@@ -70,6 +70,19 @@ def test_a_send_that_times_out_goes_on_with_the_next(pair):
     assert results == [b"".join(map(frame, [*payloads, b"last"]))]
 
 
+def test_a_batch_whose_sending_timed_out_goes_on_with_the_next(pair):
+    stream, far = pair
+    wire = frame(b"x" * (1 << 20))
+    with in_thread(far.sendall, wire):
+        batch = stream.recv_batch(timeout=10)
+    for _ in range(3):
+        with pytest.raises(TimeoutError):
+            stream.send_batch(batch, timeout=0.05)
+    with in_thread(read, far, 3 * len(wire) + 8) as results:
+        stream.send(b"last")
+    assert results == [wire * 3 + frame(b"last")]
+
+
 def test_flush_finishes_what_a_send_left(pair):
     stream, far = pair
     with pytest.raises(TimeoutError):

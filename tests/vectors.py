@@ -157,16 +157,29 @@ def _too_large(name: str, format: str, wire: str | bytes, length: int, limit: in
     return BadVector(name, format, wire, list(good), "FrameTooLargeError", attributes, text)
 
 
+def _looks(vector: BadVector, hint: str) -> BadVector:
+    """Return the vector with what the error adds about a stream that was bad from the start."""
+    return vector._replace(attributes={**vector.attributes, "hint": hint}, text=f"{vector.text}; {hint}")
+
+
+def _other_order(vector: BadVector, length: int) -> BadVector:
+    return _looks(vector, f"in the other byte order (little-endian) the length would be {length}")
+
+
 _HTTP, _TLS, _SSH = b"GET / HTTP/1.1\r\n", bytes.fromhex("1603010200010001fc0303"), b"SSH-2.0-OpenSSH_9.2\r\n"
 _TOO_LONG = "the varint does not end within {} bytes"
 _OVER_LONG = "the varint is over-long: its last byte is zero"
 _DIGIT = "byte 0x{} stands in a netstring's length, which is decimal digits and a colon"
 _COMMA = "byte 0x{} stands where a netstring ends with a comma"
 _NEGATIVE = "the length field says {}, which is less than zero"
+_LEAST_I64 = -(1 << 63)
 _BELOW_HEADER = "the length field says {}, too little to cover what it counts"
 _BELOW_MINIMUM = "{} bytes after the length field are fewer than this format needs"
 _OVERFLOW = "the length does not fit 64 bits"
 _ZERO = "the netstring's length has a leading zero"
+_HTTP_HINT = "it looks like an HTTP request"
+_TLS_HINT = "it looks like a TLS handshake record: the peer speaks TLS, this side does not"
+_SSH_HINT = "it looks like an SSH banner"
 _DIGITS = "the netstring's length has more than 20 digits"
 
 BAD_VECTORS = [
@@ -180,8 +193,10 @@ BAD_VECTORS = [
     _incomplete("b3-strip-more", "u8,strip=3", "05 00", 2, 6),
     _corrupt("a1-negative-i32le", "i32le", "ffffffff", "negative", -1, _NEGATIVE.format(-1)),
     _corrupt("a1-negative-i8", "i8", "02 6162 80 00", "negative", -128, _NEGATIVE.format(-128), b"ab"),
-    _corrupt("a1-negative-i24be", "i24be", "800000", "negative", -(1 << 23), _NEGATIVE.format(-(1 << 23))),
-    _corrupt("a1-negative-i64be", "i64be", "8000000000000000", "negative", -(1 << 63), _NEGATIVE.format(-(1 << 63))),
+    _other_order(_corrupt("a1-negative-i24be", "i24be", "800000", "negative", -(1 << 23), _NEGATIVE.format(-(1 << 23))), 128),
+    _other_order(
+        _corrupt("a1-negative-i64be", "i64be", "80" + "00" * 7, "negative", _LEAST_I64, _NEGATIVE.format(_LEAST_I64)), 128
+    ),
     _corrupt("a2-too-long-at-the-bar", "varint,varint=4", "80808080 01", "varint-too-long", 4, _TOO_LONG.format(4)),
     _corrupt("a2-too-long", "varint", "03 616263" + "80" * 10, "varint-too-long", 10, _TOO_LONG.format(10), b"abc"),
     _corrupt("a2-over-long", "varint", "8000", "varint-over-long", None, _OVER_LONG),
@@ -201,7 +216,7 @@ BAD_VECTORS = [
     _corrupt("a3-too-many-digits", "netstring", b"1" * 21 + b":", "netstring-too-long", 20, _DIGITS),
     _corrupt("a3-digits-overflow", "netstring", b"18446744073709551616:", "overflow", None, _OVERFLOW),
     _corrupt("a3-no-room-for-comma", "netstring", b"18446744073709551615:", "overflow", None, _OVERFLOW),
-    _corrupt("a5-below-header", "u16be,adjust=-2", "0001", "below-header", 1, _BELOW_HEADER.format(1)),
+    _other_order(_corrupt("a5-below-header", "u16be,adjust=-2", "0001", "below-header", 1, _BELOW_HEADER.format(1)), 254),
     _corrupt("a5-below-header-u64", "u64be,adjust=-8", "00" * 7 + "07", "below-header", 7, _BELOW_HEADER.format(7)),
     _corrupt("a5-overflow", "u64be,adjust=1", "ff" * 8, "overflow", None, _OVERFLOW),
     _corrupt("a6-below-minimum", "u8,strip=3", "01 00", "below-minimum", 1, _BELOW_MINIMUM.format(1)),
@@ -212,13 +227,14 @@ BAD_VECTORS = [
     _too_large("a7-u64-2-to-32-and-5", "u64be", "00000001 00000005" + "61" * 5, (1 << 32) + 5),
     _too_large("a7-varint-2-to-32", "varint", "8080808010", 1 << 32),
     _too_large("a7-varint-2-to-64", "varint", "ff" * 9 + "01", (1 << 64) - 1),
+    _too_large("a7-varint-behind-a-good-one", "varint,max=3", "02 6162 04 61626364 01 61", 4, 3, b"ab"),
     _too_large("a7-netstring", "netstring,max=9", b"10:helloworld,", 10, 9),
     _too_large("a7-netstring-20-digits", "netstring", b"18446744073709551614:", (1 << 64) - 2),
     _too_large("a8-then-a-good-one", "u8,max=3", "02 6162 04 61626364 01 61", 4, 3, b"ab"),
-    _too_large("b12-http", "u32be", _HTTP, int.from_bytes(b"GET ")),
-    _too_large("b12-tls", "u32be", _TLS, 0x16030102),
-    _too_large("b12-ssh", "u32be", _SSH, int.from_bytes(b"SSH-")),
-    _too_large("b12-other-order", "u32be", "09000000" + "61" * 9, 9 << 24),
+    _looks(_too_large("b12-http", "u32be", _HTTP, int.from_bytes(b"GET ")), _HTTP_HINT),
+    _looks(_too_large("b12-tls", "u32be", _TLS, 0x16030102), _TLS_HINT),
+    _looks(_too_large("b12-ssh", "u32be", _SSH, int.from_bytes(b"SSH-")), _SSH_HINT),
+    _other_order(_too_large("b12-other-order", "u32be", "09000000" + "61" * 9, 9 << 24), 9),
 ]
 
 
@@ -264,7 +280,7 @@ def by_buffer(decoder: Any, chunk: bytes, max_frames: int | None = None) -> list
 
 def describe(error: BaseException) -> tuple[str, dict[str, Any], str]:
     """Return all that an error says, apart from the payloads that it delivers."""
-    attributes = {name: value for name, value in vars(error).items() if name != "frames"}
+    attributes = {name: value for name, value in vars(error).items() if name != "frames" and (name, value) != ("hint", None)}
     return type(error).__name__, attributes, str(error)
 
 
