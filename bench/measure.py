@@ -49,17 +49,18 @@ def measure(
     contenders: Mapping[str, Callable[[], object]],
     repetitions: int,
     *,
-    units: int = 1,
+    units: int | Mapping[str, int] = 1,
     clock: Callable[[], int] = time.thread_time_ns,
 ) -> Results:
     """Call each contender once untimed, and then once in each of `repetitions` turns.
 
-    `units`: how much work one call does, for instance how many frames it decodes. A call should take a millisecond or more,
-    since reading the clock costs up to 1 us. `clock`: the time on the processor, unless told; right for what never waits, and
-    deaf to other processes.
+    `units`: how much work one call does, for instance how many frames it decodes; by name where a slow contender does less. A
+    call should take a millisecond or more, since reading the clock costs up to 1 us. `clock`: the time on the processor, unless
+    told; right for what never waits, and deaf to other processes.
     """
     turns: dict[str, list[float]] = {name: [] for name in contenders}
     order = list(contenders)
+    units_of = dict.fromkeys(order, units) if isinstance(units, int) else units
     with quiet():
         for work in contenders.values():
             work()
@@ -68,7 +69,7 @@ def measure(
                 work = contenders[name]
                 start = clock()
                 work()
-                turns[name].append(max(1, clock() - start) / units)
+                turns[name].append(max(1, clock() - start) / units_of[name])
             order.append(order.pop(0))  # nobody always runs in the cache that the same neighbour left behind
     return Results(turns)
 

@@ -1,117 +1,105 @@
 """The codec benchmark: it runs, compares like with like, and says plainly what it has to do without. Nothing here is timed."""
 
-import importlib.util
-import itertools
 import json
-import shutil
-import sysconfig
 
 import pytest
 
-from fastframe.bench import codec, contenders, workloads
+from fastframe.bench import codec, contenders
+from fastframe.bench.entry import DecodeContender, EncodeContender, LeftOutError
+from fastframe.bench.workloads import frame, workload
 
-SMALL = {"stream_size": 2000, "turn_size": 1}  # one pass a turn
-
-
-@pytest.fixture(scope="module")
-def limit():
-    if shutil.which((sysconfig.get_config_var("CC") or "none").split()[0]) is None or not importlib.util.find_spec(
-        "setuptools"
-    ):
-        pytest.skip("no C compiler here")
-    return contenders.load_limit()
+SMALL = {"stream_size": 2000, "turn_size": 1, "linear_size": 8192}  # one pass a turn
 
 
 @pytest.fixture
-def no_compiler(monkeypatch, tmp_path):
-    """A machine without a compiler, wherever sysconfig says that Python's own was."""
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setenv("CC", str(tmp_path / "gcc"))
+def no_limit(monkeypatch):
+    def load_limit():
+        raise LeftOutError("limit: none here")
+
+    monkeypatch.setattr(contenders, "load_limit", load_limit)
 
 
-@pytest.mark.parametrize("payload_length", [0, 1, 16, 1020, 1021, 5000])
-def test_every_contender_gives_the_payloads_that_went_in(payload_length):
-    work = workloads.workload(payload_length, 1024, 20_000)
-    assert {len(payload) for payload in work.payloads} == {payload_length}
-    for contender in contenders.find_contenders().decode.values():
-        pieces = contender.cut(work)
-        if pieces is not None:
-            assert codec.decoded(contender.start(), pieces) == work.payloads
-
-
-def test_every_contender_encodes_the_same():
-    payloads = [b"", b"a", bytes(70_000)]
-    for contender in contenders.find_contenders().encode.values():
-        assert b"".join(contender.encode(payload) for payload in payloads) == workloads.frame(payloads)
-        assert contender.encode_many(payloads) == workloads.frame(payloads)
-
-
-def test_chunks_ignore_frames_and_pieces_do_not():
-    work = workloads.workload(6, 32, 100)
-    assert [len(chunk) for chunk in work.chunks] == [32, 32, 32, 4]
-    assert [len(piece) for piece in work.pieces] == [30, 30, 30, 10]
-    assert b"".join(work.chunks) == b"".join(work.pieces)
-    assert work.padded is None
-
-
-def test_padded_has_as_many_pieces_as_there_are_chunks():
-    work = workloads.workload(50, 16, 200)
-    assert len(work.pieces) == 4
-    assert len(work.padded) == len(work.chunks) == 14
-    assert [piece for piece in work.padded if piece] == work.pieces
-    assert work.padded[-1]
-
-
-def test_neighbouring_payloads_differ():
-    payloads = workloads.some_payloads(16, 300)
-    assert all(one != other for one, other in itertools.pairwise(payloads))
-
-
-def test_limit(limit):
-    payloads = [b"", b"a", bytes(range(256)) * 300, b""]
-    stream = workloads.frame(payloads)
-    assert limit.decode(stream) == payloads
-    assert limit.decode(b"") == []
-    assert limit.walk(stream) == 4
-    assert limit.encode(payloads[2]) == workloads.frame(payloads[2:3])
-    assert limit.encode_many(payloads) == stream
-    assert limit.encode_many([]) == b""
-
-
-def test_quick_run_writes_the_table_and_json(limit, capsys, tmp_path):
-    path = tmp_path / "codec.json"
-    assert codec.main(["--quick", "--json", str(path)], **SMALL) == 0
+def test_quick_run_writes_the_tables_and_json(capsys, tmp_path):
+    path, page = tmp_path / "codec.json", tmp_path / "codec.md"
+    assert codec.main(["--quick", "--json", str(path), "--markdown", str(page)], **SMALL) == 0
     printed = capsys.readouterr().out
     report = json.loads(path.read_text())
     assert report["benchmark"] == "codec"
     assert report["machine"]["python"] in printed
-    cells = {(row["payload"], row["chunk"]) for row in report["decode"]}
-    assert cells == {(16, 65536), (1024, 65536), (65536, 65536)}
+    assert report["machine"]["python"] in page.read_text()
+    assert set(report["peers"]) == {"msgpack", "hiredis", "picows", "Twisted"}
+    for table in ("decode", "batch"):
+        cells = {(row["payload"], row["chunk"]) for row in report[table]}
+        assert cells == {(16, 65536), (1024, 65536), (65536, 65536)}
     assert {(row["payload"], row["batch"]) for row in report["encode"]} == {(n, b) for n in (16, 1024, 65536) for b in (1, 64)}
-    assert {"limit", "limit by chunk", "pure"} <= {row["contender"] for row in report["decode"]}
-    for row in report["decode"] + report["encode"]:
-        assert 0 < row["ns"]["lower"] <= row["ns"]["median"] <= row["ns"]["upper"]
-        assert row["ratio"]["limit"]["median"] > 0
-        if row["contender"] == "limit":
-            assert row["ratio"]["limit"] == {"lower": 1, "median": 1, "upper": 1}
-    assert "64 KiB   64 KiB" in printed
-    assert "decode: pure takes" in printed
+    for table in ("decode", "batch", "encode"):
+        assert {row["contender"] for row in report[table]} == set(report["contenders"][table])
+        for row in report[table]:
+            assert 0 < row["ns"]["lower"] <= row["ns"]["median"] <= row["ns"]["upper"]
+            if row["contender"] in row["ratio"]:
+                assert row["ratio"][row["contender"]] == {"lower": 1, "median": 1, "upper": 1}
+    assert len(report["linear"]) in (6, 12)
+    assert "64 KiB  64 KiB" in printed
+    for verdict in report["bars"]:
+        assert verdict["bar"] in printed
+        assert verdict["bar"] in page.read_text()
 
 
-def test_without_a_compiler_the_limit_is_left_out_in_one_line(no_compiler, capsys, tmp_path):
-    with pytest.raises(contenders.LeftOutError, match=r"^limit: no C compiler .*gcc") as caught:
-        contenders.load_limit()
-    assert "\n" not in str(caught.value)
+def test_our_own_are_compared_with_everybody_and_the_others_with_the_limits():
+    def contender(kind):
+        return EncodeContender(kind, lambda payload: frame([payload]), frame, frame)
+
+    entered = {name: contender(kind) for name, kind in {"limit": "limit", "pure": "ours", "peer": "python"}.items()}
+    compared = {row["contender"]: list(row["ratio"]) for row in codec.encode_rows(entered, 16, 1, 1)}
+    assert compared == {"limit": ["limit"], "pure": ["limit", "pure", "peer"], "peer": ["limit"]}
+
+
+def test_the_limits_and_our_own_are_timed_without_peers_first():
+    asked = []
+
+    def rows_of(contenders):
+        asked.append(list(contenders))
+        return [{"contender": name, "ratio": dict.fromkeys(contenders, len(asked))} for name in contenders]
+
+    kinds = {"limit": "limit", "peer": "python", "pure": "ours"}
+    entered = {name: DecodeContender(kind, None, None) for name, kind in kinds.items()}
+    rows = codec.in_groups(entered, rows_of)
+    assert asked == [["limit", "pure"], ["limit", "peer", "pure"]]
+    assert [row["contender"] for row in rows] == ["limit", "peer", "pure"]
+    assert rows[1]["ratio"] == {"limit": 2, "peer": 2, "pure": 2}
+    assert rows[2]["ratio"] == {"limit": 1, "peer": 2, "pure": 1}
+
+
+def test_without_the_limit_the_first_contender_is_the_base(no_limit, capsys, tmp_path):
     path = tmp_path / "codec.json"
     assert codec.main(["--quick", "--json", str(path)], **SMALL) == 0
-    captured = capsys.readouterr()
-    assert captured.out.count("left out: limit: no C compiler") == 1
-    assert "Traceback" not in captured.out + captured.err
+    assert capsys.readouterr().out.count("left out: limit: none here") == 1
     report = json.loads(path.read_text())
-    assert len(report["left_out"]) >= 1
     assert "limit" not in {row["contender"] for row in report["decode"]}
-    first = report["decode"][0]  # the base of the ratios, since there is no limit
-    assert first["ratio"] == {first["contender"]: {"lower": 1, "median": 1, "upper": 1}}
+    first = report["decode"][0]["contender"]
+    assert all(first in row["ratio"] for row in report["decode"])
+    assert not any("limit" in verdict["bar"] or "walk" in verdict["bar"] for verdict in report["bars"])
+
+
+def test_one_that_loses_a_payload_is_not_measured():
+    losing = DecodeContender("python", lambda: lambda chunk: [], lambda workload: workload.chunks)
+    with pytest.raises(RuntimeError, match="somebody does not give the payloads of 16 bytes"):
+        codec.decode_rows({"somebody": losing}, workload(16, 1024, 100), 1)
+    wrong = EncodeContender("python", bytes, b"".join, frame)
+    with pytest.raises(RuntimeError, match="somebody does not give the frames of 16 bytes"):
+        codec.encode_rows({"somebody": wrong}, 16, 1, 1)
+
+
+def test_a_batch_may_be_a_count():
+    assert codec.gives_back(len, [b"ab", b"c"], [b"1", b"2", b"3"])
+    assert not codec.gives_back(len, [b"ab", b"c"], [b"1", b"2"])
+
+
+def test_who_is_slow_makes_fewer_passes(monkeypatch):
+    run = []
+    monkeypatch.setattr(codec.time, "thread_time_ns", lambda: sum(run))
+    for took, passes in ((1, 1000), (codec.TURN_NS // 100, 100), (codec.TURN_NS, 1), (9 * codec.TURN_NS, 1)):
+        assert codec.passes_in_time(lambda passes, took=took: run.append(passes * took), 1000) == passes
 
 
 def test_a_file_that_cannot_be_written_is_said_in_one_line(capsys, tmp_path):
@@ -126,7 +114,3 @@ def test_help_shows_an_example(capsys):
         codec.main(["--help"])
     assert caught.value.code == 0
     assert "example: fastframe bench codec" in capsys.readouterr().out
-
-
-def test_limit_is_compiled_outside_the_tree(limit):
-    assert not list(contenders.LIMIT_SOURCE.parent.glob("*.so"))

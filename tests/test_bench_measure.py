@@ -30,6 +30,11 @@ def test_times_are_a_unit_and_ratios_are_taken_turn_by_turn():
     assert results.ratio("a", "a") == (1, 1, 1)
 
 
+def test_units_may_differ_from_one_to_the_other():
+    results = measure.measure({"a": int, "b": int}, 1, units={"a": 1, "b": 10}, clock=steps(100, 100))
+    assert results.turns == {"a": [100], "b": [10]}
+
+
 def test_one_repetition_is_its_own_spread():
     assert measure.measure({"a": int}, 1, clock=steps(7)).ns("a") == (7, 7, 7)
 

@@ -1,0 +1,105 @@
+"""The bars that the codec benchmark holds the codec to: of what, against what, in which cells, how much at most.
+
+A verdict is made of the report alone, so a report that was written as JSON can be judged again. Ratios are medians of turns.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from .report import size_text
+
+Row = dict[str, Any]
+KIB = 1 << 10
+
+
+def verdicts(report: Row) -> list[Row]:
+    """Return all bars of which the report has the cells, as `verdict` shapes them."""
+    found = [*decode_verdicts(report), *batch_verdicts(report), *encode_verdicts(report), *linear_verdicts(report)]
+    return [each for each in found if each["cells"]]
+
+
+def decode_verdicts(report: Row) -> Iterator[Row]:
+    def compiled_to(*bases: str) -> dict[str, float]:
+        return ratios(report, "decode", "compiled", lambda row: next((base for base in bases if base in row["ratio"]), None))
+
+    yield verdict("compiled decode, times the limit", compiled_to("limit"), median=1.10, worst=1.25)
+    yield verdict("compiled decode, times the limit called by chunk", compiled_to("limit by chunk", "limit"), 1.10, 1.25)
+    yield verdict("compiled decode, times the best peer", best(report, "compiled", ("compiled", "python")), worst=1)
+    yield verdict("pure decode, times the best pure-Python peer", best(report, "pure", ("python",)), worst=1)
+
+
+def batch_verdicts(report: Row) -> Iterator[Row]:
+    for text, bases in (("the walk", ("walk",)), ("the walk called by chunk", ("walk by chunk", "walk"))):
+        for where, at_least, below, worst in (("under 64 B", 0, 64, 2.5), ("from 64 B", 64, 1 << 62, 1.5)):
+
+            def base(row: Row, at_least: int = at_least, below: int = below, bases: tuple[str, ...] = bases) -> str | None:
+                in_cell = (base for base in bases if base in row["ratio"])
+                return next(in_cell, None) if at_least <= row["payload"] < below else None
+
+            yield verdict(f"compiled feed_batch, times {text}, {where}", ratios(report, "batch", "compiled", base), worst=worst)
+
+
+def encode_verdicts(report: Row) -> Iterator[Row]:
+    for text, batch, at_least, below, worst in (
+        ("encode", 1, 0, 1 << 62, 1.2),
+        ("encode_many of 64, 64 B to 1 KiB", 64, 64, KIB, 1.5),
+        ("encode_many of 64, from 1 KiB", 64, KIB, 1 << 62, 1.15),
+    ):
+
+        def base(row: Row, batch: int = batch, at_least: int = at_least, below: int = below) -> str | None:
+            return "limit" if "limit" in row["ratio"] and row["batch"] == batch and at_least <= row["payload"] < below else None
+
+        yield verdict(f"compiled {text}, times the limit", ratios(report, "encode", "compiled", base), worst=worst)
+
+
+def linear_verdicts(report: Row) -> Iterator[Row]:
+    for name in ("compiled", "pure"):
+        cells = {
+            f"{row['shape']}, {row['way']}": row["ratio"]["half"]["median"]
+            for row in report["linear"]
+            if row["contender"] == name
+        }
+        yield verdict(f"{name}, twice the bytes, times the time", cells, worst=2.2)
+
+
+def verdict(text: str, cells: dict[str, float], median: float | None = None, worst: float | None = None) -> Row:
+    """Return what was reached: `cells` are the ratios by name, `median` and `worst` the bars. Over: the cells over `worst`."""
+    reached = {"median": statistics.median(cells.values()), "worst": max(cells.values())} if cells else {}
+    bars = {key: bar for key, bar in (("median", median), ("worst", worst)) if bar is not None}
+    return {
+        "bar": text,
+        "at_most": bars,
+        "reached": reached,
+        "passed": all(reached[key] <= bar for key, bar in bars.items()) if cells else None,
+        "worst_cell": max(cells, key=lambda cell: cells[cell]) if cells else None,
+        "over": {cell: ratio for cell, ratio in cells.items() if worst is not None and ratio > worst},
+        "cells": len(cells),
+    }
+
+
+def ratios(report: Row, table: str, contender: str, base: Callable[[Row], str | None]) -> dict[str, float]:
+    """Return the ratio of `contender` to what `base` picks, by cell, without the cells where it picks nothing."""
+    rows = [row for row in report[table] if row["contender"] == contender]
+    return {cell_text(row): row["ratio"][against]["median"] for row in rows if (against := base(row)) is not None}
+
+
+def best(report: Row, contender: str, kinds: tuple[str, ...]) -> dict[str, float]:
+    """Return the ratio of `contender` to the fastest peer of such kinds, by cell."""
+    peers = [name for name, kind in report["contenders"]["decode"].items() if kind in kinds]
+
+    def fastest(row: Row) -> str | None:
+        # The highest ratio is that to the fastest.
+        return max(
+            (peer for peer in peers if peer in row["ratio"]), key=lambda peer: row["ratio"][peer]["median"], default=None
+        )
+
+    return ratios(report, "decode", contender, fastest)
+
+
+def cell_text(row: Row) -> str:
+    if "chunk" in row:
+        return f"{size_text(row['payload'])} in chunks of {size_text(row['chunk'])}"
+    return f"{size_text(row['payload'])}, {row['batch']} a call"

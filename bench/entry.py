@@ -1,0 +1,61 @@
+"""What a contender is: how it is started, what it is fed, and what it is to the others.
+
+Every contender decodes the same payloads, each in its own project's wire format, cut into chunks of the same size whatever the
+borders of its frames. What it gives back is compared with what went in before anything is timed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+from .workloads import Workload, cut
+
+# "limit": what nobody can pass. "ours": the two codecs. "compiled", "python": peers, by what their own code is.
+Kind = Literal["limit", "ours", "compiled", "python"]
+Feed = Callable[[bytes], Any]
+Wire = Callable[[list[bytes]], bytes]
+
+
+class LeftOutError(Exception):
+    """A contender cannot take part; the text says which and why, in one line."""
+
+
+class DecodeContender(NamedTuple):
+    """`start()` returns the `feed` of a fresh decoder; `cut` picks what it is fed, None where it has no part in it."""
+
+    kind: Kind
+    start: Callable[[], Feed]
+    cut: Callable[[Workload], list[bytes] | None]
+
+
+class EncodeContender(NamedTuple):
+    """`wire` tells what both have to give."""
+
+    kind: Kind
+    encode: Callable[[bytes], bytes]
+    encode_many: Callable[[list[bytes]], bytes]
+    wire: Wire
+
+
+class Contenders(NamedTuple):
+    """By name, the one to compare with first.
+
+    `batch`: who makes no object of a frame; their feeds return a sequence of payloads, or how many there are. `versions`: of
+    the packages that take part. `left_out`: why somebody is missing, a line each.
+    """
+
+    decode: dict[str, DecodeContender]
+    batch: dict[str, DecodeContender]
+    encode: dict[str, EncodeContender]
+    versions: dict[str, str]
+    left_out: list[str]
+
+
+def fed(wire: Wire) -> Callable[[Workload], list[bytes]]:
+    """Return what cuts the payloads of a workload, in the given wire format, into its chunks."""
+    return lambda workload: cut(wire(workload.payloads), workload.chunk_size)
+
+
+def decoded(feed: Feed, pieces: list[bytes]) -> list[bytes]:
+    return [payload for piece in pieces for payload in feed(piece)]
