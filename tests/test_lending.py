@@ -364,6 +364,29 @@ def test_b8_feed_while_lent_discards_what_was_not_told(codec):
         decoder.buffer_updated(9)
 
 
+@pytest.mark.parametrize("length", [0, 1, 600, 5000])
+def test_b8_a_chunk_from_the_middle_ends_a_loan(codec, length):
+    decoder, payload, rest = begun(codec, 200 * KIB)
+    view = decoder.get_buffer()
+    view[:10] = b"?" * 10
+    assert decoder.feed(rest[:length]) == []
+    with pytest.raises(MisuseError, match="without get_buffer"):
+        decoder.buffer_updated(10)
+    with pytest.raises(ValueError, match="released"):
+        view[0] = 1
+    assert receive(decoder, rest[length:]) == [payload]
+
+
+@pytest.mark.parametrize("length", [1, 600, 5000])
+def test_b9_a_chunk_from_the_middle_while_the_loan_is_exported_is_out_of_reach(codec, length):
+    decoder, payload, rest = begun(codec, 200 * KIB)
+    view = decoder.get_buffer()
+    kept = view[:]
+    assert decoder.feed(rest[:length]) == []
+    kept[:] = b"?" * len(kept)
+    assert receive(decoder, rest[length:]) == [payload]
+
+
 def test_b8_feed_between_two_loans(codec):
     decoder, payload, rest = begun(codec, 900 * KIB)
     assert receive(decoder, rest[:9999]) == []
