@@ -407,7 +407,7 @@ cdef class Decoder:
         cdef Py_ssize_t pos = 0
         cdef Py_ssize_t start, end
         if self._unread:
-            chunk = self._unread.take_all() + chunk
+            chunk, self._unread = self._unread.take_all() + chunk, None
         batch = new_batch(chunk, 0 if self._state == SKIP else self._received, self._layout.trailer_length)
         data = start_of(chunk)
         end = PyBytes_GET_SIZE(chunk)

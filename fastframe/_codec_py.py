@@ -425,7 +425,7 @@ class Decoder:
     def _decode_batch(self, data: bytes) -> FrameBatch:
         """Decode `data` behind what is unread, all of it, and end the call."""
         if self._unread:
-            data = self._unread.take_all() + data
+            data, self._unread = self._unread.take_all() + data, None
         builder = BatchBuilder(data, 0 if self._state == SKIP else self._received, self._format.trailer_length)
         pos, end = 0, len(data)
         try:
