@@ -94,7 +94,9 @@ cdef class Decoder:
     @property
     def pending(self):
         """Bytes held: those of a frame that is not complete, and those that `max_frames` or an error left undecoded."""
-        return len(self._unread or b"") + (self._received if self._state == HEADER or self._state == PAYLOAD else 0)
+        cdef object unread = self._unread  # read once: another thread may be in a call, and this is no call
+        held = self._received if self._state == HEADER or self._state == PAYLOAD else 0
+        return held if unread is None else held + len(unread)
 
     @property
     def needed(self):
@@ -223,7 +225,8 @@ cdef class Decoder:
             raise _errors.skipped_bytes_gone()
         self._take_back()
         self._hold_unread(NULL, 0)
-        tail = self._unread.take_all() if self._unread else b""
+        tail = self._unread.join() if self._unread else b""
+        self._unread = None
         self._state = DETACHED
         self._busy = False
         return tail
@@ -407,7 +410,7 @@ cdef class Decoder:
         cdef Py_ssize_t pos = 0
         cdef Py_ssize_t start, end
         if self._unread:
-            chunk, self._unread = self._unread.take_all() + chunk, None
+            chunk, self._unread = self._unread.join() + chunk, None
         batch = new_batch(chunk, 0 if self._state == SKIP else self._received, self._layout.trailer_length)
         data = start_of(chunk)
         end = PyBytes_GET_SIZE(chunk)

@@ -118,7 +118,9 @@ class Decoder:
     @property
     def pending(self) -> int:
         """Bytes held: those of a frame that is not complete, and those that `max_frames` or an error left undecoded."""
-        return len(self._unread or b"") + (self._received if self._state in (HEADER, PAYLOAD) else 0)
+        unread = self._unread  # read once: another thread may be in a call, and this is no call
+        held = self._received if self._state in (HEADER, PAYLOAD) else 0
+        return held if unread is None else held + len(unread)
 
     @property
     def needed(self) -> int:
@@ -246,7 +248,8 @@ class Decoder:
             raise _errors.skipped_bytes_gone()
         self._take_back()
         self._hold_unread(b"")
-        tail = self._unread.take_all() if self._unread else b""
+        tail = self._unread.join() if self._unread else b""
+        self._unread = None
         self._state = DETACHED
         self._quick = False
         self._turn.append(None)
@@ -425,7 +428,7 @@ class Decoder:
     def _decode_batch(self, data: bytes) -> FrameBatch:
         """Decode `data` behind what is unread, all of it, and end the call."""
         if self._unread:
-            data, self._unread = self._unread.take_all() + data, None
+            data, self._unread = self._unread.join() + data, None
         builder = BatchBuilder(data, 0 if self._state == SKIP else self._received, self._format.trailer_length)
         pos, end = 0, len(data)
         try:

@@ -89,10 +89,9 @@ class Unread:
         self._length -= len(chunk) - start
         return chunk, start
 
-    def take_all(self) -> bytes:
-        everything = b"".join(self._chunks)[self._start :]
-        self.__init__()  # type: ignore[misc]
-        return everything
+    def join(self) -> bytes:
+        """Return all that waits, in one piece."""
+        return b"".join(self._chunks)[self._start :]
 
 
 def most_frames(max_frames: int | None) -> int:

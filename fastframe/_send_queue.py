@@ -17,8 +17,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from . import _errors
-from ._errors import FrameError
-from ._parts import GATHER_SIZE
+from ._parts import GATHER_SIZE, around
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -53,7 +52,6 @@ class SendQueue:
     """
 
     __slots__ = (
-        "_carries_length",
         "_copy_mutable",
         "_encoder",
         "_lent",
@@ -61,15 +59,11 @@ class SendQueue:
         "_pending",
         "_small",
         "_small_length",
-        "_trailer",
     )
 
     def __init__(self, encoder: Encoder, *, copy_mutable: bool = False) -> None:
         self._encoder = encoder
         self._copy_mutable = copy_mutable
-        strip, header_length = encoder.format.initial_bytes_to_strip, encoder.format.header_length
-        self._carries_length = strip is not None and (header_length is None or strip < header_length)
-        self._trailer = b"," if encoder.format.trailer_length else b""
         self._parts: deque[memoryview] = deque()  # none of them empty
         self._small: list[bytes | memoryview] = []  # to be joined to the part behind those
         self._small_length = 0
@@ -176,18 +170,8 @@ class SendQueue:
     def _lend(self, payload: Buffer) -> tuple[bytes | memoryview, ...]:
         """Return the parts of a large payload's frame."""
         view = memoryview(payload).cast("B")
-        if self._carries_length:
-            self._check(view)
-        return self._encoder.header(len(view)), view, self._trailer
-
-    def _check(self, view: memoryview) -> None:
-        """Raise what `encode` raises for a length field in the payload, which `header` does not see."""
-        try:
-            self._encoder.encode_into(bytearray(), 0, view)
-        except FrameError:
-            raise
-        except ValueError:
-            pass  # there is no room: it was looked at before, and that is all that is wanted
+        header, trailer = around(self._encoder, view)
+        return header, view, trailer
 
     def _append_all(self, parts: Iterable[bytes | memoryview]) -> None:
         for part in parts:

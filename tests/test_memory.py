@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastframe import _memory
-from fastframe._memory import PIECE_SIZE, RECEIVE_BLOCK_SIZE, append_piece, borrow, give_back, most_frames
+from fastframe._memory import PIECE_SIZE, RECEIVE_BLOCK_SIZE, Unread, append_piece, borrow, give_back, most_frames
 
 
 @pytest.fixture(autouse=True)
@@ -96,3 +96,18 @@ def test_max_frames_is_a_number_or_none(value, most):
 def test_any_other_max_frames_is_refused(value, error):
     with pytest.raises(error):
         most_frames(value)
+
+
+@given(st.lists(st.binary(max_size=2 * PIECE_SIZE), max_size=9), st.data())
+def test_what_is_unread_keeps_every_byte_in_order(chunks, data):
+    unread, left = Unread(), b"".join(chunks)
+    for chunk in chunks:
+        unread.append(chunk)
+    while unread:
+        assert (len(unread), unread.join()) == (len(left), left)
+        chunk, start = unread.pop()
+        stop = data.draw(st.integers(start + 1, len(chunk)))
+        left = left[stop - start :]
+        if stop < len(chunk):
+            unread.put_back(chunk, stop)
+    assert left == unread.join() == b""

@@ -1,7 +1,7 @@
 import pytest
 from vectors import frame
 
-from fastframe import FrameFormat, FrameTooLargeError
+from fastframe import FrameError, FrameFormat, FrameTooLargeError
 from fastframe._parts import GATHER_SIZE, batch_of, encode_many_parts, encode_parts
 
 LARGE = bytes(GATHER_SIZE)
@@ -18,10 +18,6 @@ def test_a_large_payload_stays_the_object_it_is(codec):
 )
 def test_what_is_small_or_might_change_is_copied(codec, payload):
     assert encode_parts(codec.Encoder(FrameFormat()), payload) == [frame(bytes(payload))]
-
-
-def test_a_netstring_is_one_part_because_of_its_comma(codec):
-    assert encode_parts(codec.Encoder(FrameFormat("netstring")), LARGE) == [b"%d:%b," % (len(LARGE), LARGE)]
 
 
 @pytest.mark.parametrize("collect", [list, tuple, iter])
@@ -47,3 +43,21 @@ def test_payloads_become_a_batch_whose_wire_is_what_the_encoder_writes(codec, pa
     batch = batch_of(fmt, payloads)
     assert list(batch) == payloads
     assert batch.wire == codec.Encoder(fmt).encode_many(payloads)
+
+
+@pytest.mark.parametrize("text", ["u32be,strip=0", "u16le,offset=2,strip=1", "varint,offset=1,strip=1"])
+def test_a_large_payload_that_brings_a_wrong_length_field_is_refused(codec, text):
+    encoder = codec.Encoder(FrameFormat.parse(f"{text},max=1MiB"))
+    wrong = b"\1\1\1\1" + bytes(2 * GATHER_SIZE)
+    with pytest.raises(FrameError) as expected:
+        encoder.encode(wrong)
+    for call, argument in ((encode_parts, wrong), (encode_many_parts, [wrong])):
+        with pytest.raises(FrameError) as caught:
+            call(encoder, argument)
+        assert str(caught.value) == str(expected.value)
+
+
+def test_a_large_netstring_is_not_copied_and_has_its_comma(codec):
+    payload = bytes(GATHER_SIZE)
+    header, same, comma = encode_parts(codec.Encoder(FrameFormat("netstring")), payload)
+    assert (header, same is payload, comma) == (b"%d:" % GATHER_SIZE, True, b",")
