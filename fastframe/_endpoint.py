@@ -16,10 +16,12 @@ from . import _errors
 from ._address import address_text
 from ._codec import Decoder, Encoder, FrameBatch
 from ._format import MAX_HEADER_LENGTH
+from ._limits import PACE, Limits
 from ._memory import LEND_SIZE
 from ._parts import DEFAULT_FORMAT, GATHER_SIZE, OnOversize
 
 if TYPE_CHECKING:
+    from ._deadlines import Deadlines
     from ._format import FrameFormat
 
 # Frames of one turn of the loop leave in one write, but no more than this is held back for it.
@@ -32,8 +34,14 @@ READ_SIZE: Final = 256 * 1024  # what one read may bring, as asyncio's own proto
 IN_PLACE_SIZE: Final = LEND_SIZE + 2
 
 
-class Registry(Protocol):
+class Server(Protocol):
     """What a server is to its connections."""
+
+    limits: Limits
+    counters: dict[str, int]
+    frame_deadlines: Deadlines[Endpoint]
+    write_deadlines: Deadlines[Endpoint]
+    idle_deadlines: Deadlines[Endpoint]
 
     def connected(self, endpoint: Endpoint) -> None: ...
 
@@ -52,6 +60,7 @@ class _ReceiveMemory(threading.local):
 
 
 _memory = _ReceiveMemory()
+DEFAULT_LIMITS: Final = Limits()
 
 
 class Endpoint(asyncio.BufferedProtocol):
@@ -60,7 +69,8 @@ class Endpoint(asyncio.BufferedProtocol):
     def __init__(self, format: FrameFormat = DEFAULT_FORMAT, on_oversize: OnOversize = "raise") -> None:
         self._decoder = Decoder(format, on_oversize)
         self._encoder = Encoder(format)
-        self._server: Registry | None = None
+        self._server: Server | None = None
+        self._limits = DEFAULT_LIMITS
         self._transport: asyncio.Transport | None = None
         self._reading_paused = False
         self._in_place = False  # what is received goes into the memory of the payload at hand
@@ -68,6 +78,11 @@ class Endpoint(asyncio.BufferedProtocol):
         self._corked = False  # a flush will follow without being scheduled
         self._unsent: list[bytes | memoryview] = []
         self._unsent_length = 0
+        self._gone = False  # the connection is lost
+        self._draining = False  # the server closes: end between two frames
+        self._failure: Exception | None = None  # of the connection, or why it was cut
+        self._owed = -1  # bytes that came of the frame at hand since its deadline was set; -1 while there is none
+        self._backlog = 0  # bytes that waited to be sent when their deadline was set
 
     @property
     def format(self) -> FrameFormat:
@@ -119,9 +134,46 @@ class Endpoint(asyncio.BufferedProtocol):
         self._in_place = self._decoder.needed >= IN_PLACE_SIZE and self._decoder.pending > MAX_HEADER_LENGTH
         return self._decoder.get_buffer(sizehint) if self._in_place else _memory.view
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._gone = True
+        self._failure = self._failure or exc
         if self._server is not None:
             self._server.disconnected(self)
+
+    def pause_writing(self) -> None:
+        if self._server is not None:
+            self.took_some()
+            self._server.write_deadlines.restart(self)
+
+    def resume_writing(self) -> None:
+        if self._server is not None:
+            self._server.write_deadlines.stop(self)
+
+    # the server's side
+
+    def serve(self, server: Server) -> None:
+        """Belong to a server, before there is a connection."""
+        self._server = server
+        self._limits = server.limits
+
+    def drain(self) -> None:
+        """End the connection as soon as it is between two frames."""
+        self._draining = True
+
+    def fail(self, error: Exception) -> None:
+        """Cut the connection because of what the peer did not do."""
+        self._failure = self._failure or error
+        self.abort()
+
+    def is_late(self) -> bool:
+        """Tell whether the frame whose deadline is over is waited for, and forget the deadline."""
+        self._owed = -1
+        return True
+
+    def took_some(self) -> bool:
+        """Tell whether the peer took 64 KiB since this was asked last."""
+        before, self._backlog = self._backlog, self.transport.get_write_buffer_size()
+        return before - self._backlog >= PACE
 
     # for the two ways
 
@@ -135,6 +187,25 @@ class Endpoint(asyncio.BufferedProtocol):
         if self._in_place:
             return self._decoder.buffer_updated_batch(nbytes)
         return self._decoder.feed_batch(_memory.view[:nbytes])
+
+    def _between_frames(self) -> bool:
+        """Tell whether all that came is handed over, what the kernel holds included."""
+        return not self._decoder.pending and not _has_unread(self.transport)
+
+    def _set_deadlines(self, server: Server, nbytes: int, *, completed: bool) -> None:
+        """After `nbytes` came, have the frame that they belong to be whole in time, or bring more."""
+        if not self._decoder.pending:
+            self._owe_nothing()
+        elif completed or self._owed < 0 or self._owed + nbytes >= PACE:
+            self._owed = 0
+            server.frame_deadlines.restart(self)
+        else:
+            self._owed += nbytes
+
+    def _owe_nothing(self) -> None:
+        if self._owed >= 0 and self._server is not None:
+            self._owed = -1
+            self._server.frame_deadlines.stop(self)
 
     def _queue(self, parts: Sequence[bytes | memoryview]) -> bool:
         """Have encoded frames leave together with the others of this turn of the loop; tell whether they have left already."""
@@ -161,6 +232,19 @@ class Endpoint(asyncio.BufferedProtocol):
                 self._transport.pause_reading()
             else:
                 self._transport.resume_reading()
+
+
+def _has_unread(transport: asyncio.Transport) -> bool:
+    """Tell whether the kernel has received what the transport has not read yet; False where nobody can know."""
+    try:
+        import fcntl  # noqa: PLC0415  not on Windows
+        import termios  # noqa: PLC0415
+    except ImportError:
+        return False
+    connection = transport.get_extra_info("socket")
+    if connection is None or connection.fileno() == -1:
+        return False
+    return any(fcntl.ioctl(connection.fileno(), termios.FIONREAD, bytes(4)))  # an int, which is how many bytes
 
 
 def join_small(parts: list[bytes | memoryview]) -> list[bytes | memoryview]:

@@ -251,6 +251,26 @@ def timed_out() -> TimeoutError:
     return TimeoutError("timed out")
 
 
+def frame_overdue(seconds: float) -> TimeoutError:
+    return TimeoutError(f"the peer began a frame and did not bring it on for {seconds:g} s")
+
+
+def write_overdue(seconds: float) -> TimeoutError:
+    return TimeoutError(f"the peer did not take what was sent to it for {seconds:g} s")
+
+
+def idle(seconds: float) -> TimeoutError:
+    return TimeoutError(f"the peer was silent for {seconds:g} s")
+
+
+def bad_limit(name: str, value: object) -> ValueError:
+    return ValueError(f"{name} must be a number above 0, not {value!r}")
+
+
+def bad_marks(low: int, high: int) -> ValueError:
+    return ValueError(f"low_water ({low}) must not be above high_water ({high})")
+
+
 def no_half_close() -> NotImplementedError:
     return NotImplementedError("TLS cannot end one direction alone: close() ends both")
 

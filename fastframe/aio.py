@@ -12,16 +12,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
+import socket
 from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Final, Self, cast
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from . import _errors
-from ._address import address_text, clear_socket, remove_socket, socket_inode
 from ._endpoint import READ_LIMIT, Endpoint
-from ._errors import EndOfStreamError, FrameError, IncompleteFrameError, MisuseError
+from ._errors import EndOfStreamError, FrameError, MisuseError
+from ._limits import Limits
+from ._listening import BACKLOG, bind
 from ._parts import DEFAULT_FORMAT, OnOversize, batch_of, encode_many_parts, encode_parts
+from ._protocol import FrameProtocol
+from ._server import FrameServer
 
 if TYPE_CHECKING:
     import ssl as tls
@@ -32,121 +35,10 @@ if TYPE_CHECKING:
     from ._codec import FrameBatch
     from ._format import FrameFormat
 
-logger = logging.getLogger("fastframe.aio")
+__all__ = ["FrameProtocol", "FrameServer", "FrameStream", "Limits", "bind", "connect", "serve"]
 
 CLOSE_TIMEOUT: Final = 5.0  # seconds for a peer to take what was sent before the connection is cut
-# Connections the kernel may hold until they are accepted: asyncio's own number, which is also how many tracebacks 3.11 logs at
-# once when descriptors run out.
-BACKLOG: Final = 100
-
-
-class FrameProtocol(Endpoint):
-    """An asyncio protocol that gets payloads instead of bytes; derive from it and override the three methods that follow.
-
-    While the peer does not take what was sent, its own frames are not read either: answering frames takes bounded memory.
-    """
-
-    def __init__(self, format: FrameFormat = DEFAULT_FORMAT, on_oversize: OnOversize = "raise") -> None:
-        super().__init__(format, on_oversize)
-        self._error: FrameError | None = None
-        self._takes_batches = type(self).batch_received is not FrameProtocol.batch_received
-        self._closed = False
-        self._eof_sent = False
-
-    def connected(self) -> None:
-        """Override: the connection stands, and `send` works."""
-
-    def frames_received(self, frames: list[bytes]) -> None:
-        """Override: take the payloads that one read completed, in order. What is sent meanwhile leaves in one write."""
-
-    def batch_received(self, batch: FrameBatch) -> None:
-        """Override instead of `frames_received` to take them as a `FrameBatch`, without an object for each."""
-
-    def ended(self, error: Exception | None) -> None:
-        """Override: the connection is over; this is the last call.
-
-        `error`: None at a clean end and after `close`; `IncompleteFrameError` if the peer ended inside a frame; another
-        `FrameError` if it sent what is no frame; OSError if the connection failed; what `frames_received` raised, if it did.
-        """
-
-    def send(self, payload: Buffer) -> None:
-        """Send a payload, without waiting. After the end of the connection it goes nowhere.
-
-        Raise as `Encoder.encode` does, `MisuseError` after `send_eof`.
-        """
-        self._send(encode_parts(self._encoder, payload))
-
-    def send_many(self, payloads: Iterable[Buffer]) -> None:
-        """Send payloads, all or none, without waiting; otherwise as `send`."""
-        self._send(encode_many_parts(self._encoder, payloads))
-
-    def send_batch(self, batch: FrameBatch) -> None:
-        """Send the frames of `batch` on as they came: what a relay does. Its format has to be this connection's."""
-        self._send([batch.wire])
-
-    def send_eof(self) -> None:
-        """Tell the peer that no frame follows; receiving goes on. TLS cannot do that: it raises NotImplementedError."""
-        super().send_eof()
-        self._eof_sent = True
-
-    def close(self) -> None:
-        """End the connection once the kernel has taken what was sent. If the peer still sends, the cut may overtake that."""
-        self._flush()
-        self._deaf = self._closed = True
-        self.transport.close()
-
-    # asyncio's side
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        self.connected()
-
-    def buffer_updated(self, nbytes: int) -> None:
-        if self._deaf:
-            return
-        frames: list[bytes] | FrameBatch
-        try:
-            frames = self._decode_batch(nbytes) if self._takes_batches else self._decode(nbytes)
-        except FrameError as error:
-            frames, self._error = error.frames, error.again()
-            self._deaf = True
-        if frames:
-            self._corked = True
-            try:
-                if self._takes_batches:
-                    self.batch_received(batch_of(self.format, frames) if isinstance(frames, list) else frames)
-                else:
-                    self.frames_received(cast("list[bytes]", frames))
-            finally:
-                self._corked = False
-                self._flush()
-        if self._error is not None:
-            self.close()
-
-    def eof_received(self) -> bool:
-        if not self._deaf:
-            self._deaf = True
-            try:
-                self._decoder.finish()
-            except IncompleteFrameError as error:
-                self._error = error
-        self._flush()
-        return False  # the transport closes itself once it has sent everything
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        super().connection_lost(exc)
-        self.ended(self._error or (None if self._closed else exc))
-
-    def pause_writing(self) -> None:
-        self._pause_reading(True)
-
-    def resume_writing(self) -> None:
-        self._pause_reading(False)
-
-    def _send(self, parts: Sequence[bytes | memoryview]) -> None:
-        if self._eof_sent:
-            raise _errors.closed("send_eof")
-        self._queue(parts)
+DEFAULT_LIMITS: Final = Limits()
 
 
 class FrameStream(Endpoint):
@@ -160,11 +52,11 @@ class FrameStream(Endpoint):
         self._received: list[bytes] | FrameBatch = []  # at most one payload, which was completed before anybody took it
         self._receiver: asyncio.Future[None] | None = None  # the recv() or recv_batch() that waits
         self._wants_payload = True  # it is a recv()
-        self._writable: asyncio.Event = asyncio.Event()
-        self._writable.set()
-        self._lost = asyncio.Event()
+        self._writable: asyncio.Event | None = None  # while the peer does not take what is sent
+        self._lost: asyncio.Event | None = None  # while close() waits
         self._at_eof = False
-        self._failure: Exception | None = None  # of the connection
+        self._hanging_up = False  # only the peer's end is waited for
+        self._taken = 0  # payloads that recv() had without waiting
         self._end: Exception | None = None  # what recv() raises from now on
         self._sending_end: Exception | None = None  # what send() raises from now on
 
@@ -205,8 +97,13 @@ class FrameStream(Endpoint):
                 return await self.recv()
         while True:
             self._refuse_second_receiver()
+            if self._taken >= self._limits.frames_per_turn:
+                self._taken = 0
+                await asyncio.sleep(0)  # a flood of frames that are here already must not keep others from their turn
             frames = self._received or self._decode_next()
             if frames:
+                self._taken += 1
+                self._owe_nothing()
                 self._received = []
                 return frames[0]
             await self._wait_for_bytes()
@@ -263,16 +160,20 @@ class FrameStream(Endpoint):
     async def close(self, timeout: float = CLOSE_TIMEOUT) -> None:  # noqa: ASYNC109
         """End the connection once the kernel has taken what was sent, or cut it after `timeout` seconds. Safe to repeat.
 
-        If the peer still sends, the cut may overtake the last payloads: have it send its end first, and receive that.
+        If the peer still sends, the cut may overtake the last payloads: have it send its end first, and receive that. Only
+        after a bad frame, or when the server closes, it gets up to two seconds (`Limits.linger_timeout`) for that.
         """
-        if self._transport is None:
+        if self._transport is None or self._gone:
             return
         self._flush()
-        self._transport.close()
+        lingers = (self._draining or isinstance(self._end, FrameError)) and not self._at_eof
         self._close(_errors.closed("close"))
         try:
             async with asyncio.timeout(timeout):
-                await self._lost.wait()
+                if lingers and self._transport.can_write_eof():
+                    await self._hang_up(self._transport)
+                self._transport.close()
+                await self._until_lost()
         except (TimeoutError, asyncio.CancelledError) as error:
             self._transport.abort()
             if isinstance(error, asyncio.CancelledError):
@@ -289,6 +190,7 @@ class FrameStream(Endpoint):
     def buffer_updated(self, nbytes: int) -> None:
         if self._deaf:
             return
+        self._taken = 0
         # uvloop reads up to 32 times before a receiver that was awakened has its turn.
         waits = self._receiver is not None and not self._receiver.done()
         # Nothing is decoded that no recv() asked for: what follows may not be a frame, or it may be wanted in a batch.
@@ -307,25 +209,45 @@ class FrameStream(Endpoint):
             self._wake_receiver()
         if not waits and self._decoder.pending >= READ_LIMIT:
             self._pause_reading(True)
+        if self._server is not None:
+            self._server.idle_deadlines.restart(self)
+            if waits:
+                self._set_deadlines(self._server, nbytes, completed=bool(self._received))
 
     def eof_received(self) -> bool:
         self._at_eof = self._deaf = True
+        self._owe_nothing()
         self._wake_receiver()
-        return self.transport.can_write_eof()  # the other direction goes on, where it can
+        return self.transport.can_write_eof() and not self._hanging_up  # the other direction goes on, where it can
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self._failure = exc or _errors.aborted()
+        self._failure = self._failure or _errors.aborted()
         self._sending_end = self._sending_end or self._failure
-        self._lost.set()
-        self._writable.set()
+        if self._lost is not None:
+            self._lost.set()
+        if self._writable is not None:
+            self._writable.set()
         self._wake_receiver()
 
     def pause_writing(self) -> None:
-        self._writable.clear()
+        super().pause_writing()
+        self._writable = asyncio.Event()
 
     def resume_writing(self) -> None:
-        self._writable.set()
+        super().resume_writing()
+        if self._writable is not None:
+            self._writable.set()
+            self._writable = None
+
+    # the server's side
+
+    def is_late(self) -> bool:
+        return super().is_late() and self._receiver is not None  # who does not receive cannot tell
+
+    def drain(self) -> None:
+        super().drain()
+        self._wake_receiver()  # which finds out whether it is between two frames
 
     # own
 
@@ -339,7 +261,7 @@ class FrameStream(Endpoint):
         if self._sending_end is not None:
             raise self._sending_end.with_traceback(None)
         left = self._queue(parts)
-        if not self._writable.is_set():
+        if self._writable is not None:
             await self._writable.wait()
             if self._failure is not None:
                 raise self._failure.with_traceback(None)
@@ -354,7 +276,10 @@ class FrameStream(Endpoint):
         """Wait until there is a payload, or any bytes."""
         self._wants_payload = whole_payload
         self._receiver = asyncio.get_running_loop().create_future()
+        self._taken = 0
         self._pause_reading(False)
+        if self._server is not None:
+            self._set_deadlines(self._server, 0, completed=False)
         try:
             await self._receiver
         finally:
@@ -385,115 +310,33 @@ class FrameStream(Endpoint):
         if self._at_eof or self._failure is not None:
             self._end = _errors.why_ended(self._decoder.finish) if self._at_eof else self._failure
             self._raise_end()
+        if self._draining and self._between_frames():
+            self._end = EndOfStreamError()
+            self._raise_end()
 
     def _wake_receiver(self) -> None:
         if self._receiver is not None and not self._receiver.done():
             self._receiver.set_result(None)
+
+    async def _hang_up(self, transport: asyncio.Transport) -> None:
+        """End the own direction, and wait a moment for the peer to take the last payloads and to hang up as well."""
+        self._hanging_up = True
+        transport.write_eof()
+        self._pause_reading(False)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._limits.linger_timeout):
+                await self._until_lost()
+
+    async def _until_lost(self) -> None:
+        if not self._gone:
+            self._lost = self._lost or asyncio.Event()
+            await self._lost.wait()
 
     def _close(self, reason: Exception) -> None:
         self._deaf = True
         self._end = self._end or reason
         self._sending_end = self._sending_end or reason
         self._wake_receiver()
-
-
-class FrameServer:
-    """What `serve` returns: the listening sockets and the connections that came through them."""
-
-    def __init__(self, make: Callable[[], Endpoint], handler: Callable[[FrameStream], Awaitable[None]] | None) -> None:
-        self._make = make
-        self._handler = handler
-        self._endpoints: set[Endpoint] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._idle = asyncio.Event()
-        self._idle.set()
-        self._closed = False
-        self._server: asyncio.Server | None = None
-        self._path: str | None = None
-        self._inode: int | None = None
-
-    @property
-    def addresses(self) -> list[str]:
-        """Where it listens, each as text: `host:port`, `[v6]:port` or `unix:PATH`."""
-        sockets = self._server.sockets if self._server is not None else ()
-        return [address_text(socket.getsockname()) for socket in sockets]
-
-    @property
-    def connections(self) -> int:
-        """How many connections there are."""
-        return len(self._endpoints)
-
-    async def close(self, grace: float = 0.0) -> None:
-        """Stop listening, let connections and handlers end by themselves for `grace` seconds, then cut those that are left."""
-        self._closed = True
-        if self._server is not None:
-            self._server.close()
-        if self._path is not None:
-            remove_socket(self._path, self._inode)
-            self._path = None
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(grace):
-                await self._idle.wait()
-                while self._tasks:
-                    await asyncio.wait(self._tasks)
-        for task in self._tasks:
-            task.cancel()
-        for endpoint in list(self._endpoints):
-            endpoint.abort()
-        await self._idle.wait()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, kind: object, error: BaseException | None, traceback: TracebackType | None) -> None:
-        await self.close()
-
-    async def listen(self, where: dict[str, Any], *, ssl: tls.SSLContext | None, backlog: int) -> None:
-        loop = asyncio.get_running_loop()
-        create = loop.create_server if "path" not in where else loop.create_unix_server
-        if "path" in where:
-            clear_socket(where["path"])
-        self._server = await create(self.make_endpoint, **where, ssl=ssl, backlog=backlog)
-        if "path" in where:
-            self._path = where["path"]
-            self._inode = socket_inode(where["path"])
-
-    # the endpoints' side
-
-    def make_endpoint(self) -> Endpoint:
-        endpoint = self._make()
-        endpoint._server = self  # noqa: SLF001
-        return endpoint
-
-    def connected(self, endpoint: Endpoint) -> None:
-        if self._closed:  # its TLS handshake was under way
-            endpoint.abort()
-            return
-        self._endpoints.add(endpoint)
-        self._idle.clear()
-        if isinstance(endpoint, FrameStream):
-            task = asyncio.get_running_loop().create_task(self._handle(endpoint))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-
-    def disconnected(self, endpoint: Endpoint) -> None:
-        self._endpoints.discard(endpoint)
-        if not self._endpoints:
-            self._idle.set()
-
-    async def _handle(self, stream: FrameStream) -> None:
-        assert self._handler is not None
-        peer = stream.peername
-        try:
-            async with stream:
-                await self._handler(stream)
-        except Exception as error:
-            if stream.is_peers_doing(error):
-                logger.debug("connection of %s ended: %s", peer, error)
-                return
-            context = {"message": f"the handler of {peer} failed", "exception": error, "protocol": stream}
-            asyncio.get_running_loop().call_exception_handler(context)
 
 
 class connect:  # noqa: N801  it is called like a function
@@ -546,26 +389,30 @@ async def serve(
     port: int | None = None,
     *,
     path: str | os.PathLike[str] | None = None,
+    sockets: Sequence[socket.socket] | None = None,
     format: FrameFormat = DEFAULT_FORMAT,
     on_oversize: OnOversize = "raise",
     ssl: tls.SSLContext | None = None,
     backlog: int = BACKLOG,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> FrameServer:
     """Listen on `host` and `port` (0 picks a free one), or on the Unix socket `path`; `async with` closes the server.
 
     `handler`: `async def handler(stream)`, a task for each connection, which is closed when it returns; or a class derived from
     `FrameProtocol`, of which each connection makes one. A handler need not catch what a peer does (an end, a bad frame, a lost
-    connection, silence past a timeout); other exceptions go to the loop's exception handler.
+    connection, silence past a timeout); other exceptions go to the loop's exception handler. `sockets`: listening sockets
+    instead of an address, as `bind` or systemd makes them; the server closes them. `limits`: what it grants its peers.
 
     Raise OSError if the address cannot be bound, ValueError unless there is one.
     """
-    where = _where(host, port, path)
+    given = [host is not None or port is not None, path is not None, sockets is not None]
+    if sum(given) != 1:
+        raise _errors.no_address()
+    listeners = bind(host, port, path=path, backlog=backlog) if sockets is None else sockets
+    owned = os.fspath(path) if path is not None else None
     if isinstance(handler, type):
-        server = FrameServer(lambda: handler(format, on_oversize), None)
-    else:
-        server = FrameServer(lambda: FrameStream(format, on_oversize), handler)
-    await server.listen(where, ssl=ssl, backlog=backlog)
-    return server
+        return FrameServer(lambda: handler(format, on_oversize), None, listeners, limits=limits, ssl=ssl, path=owned)
+    return FrameServer(lambda: FrameStream(format, on_oversize), handler, listeners, limits=limits, ssl=ssl, path=owned)
 
 
 def _where(host: str | None, port: int | None, path: str | os.PathLike[str] | None) -> dict[str, Any]:

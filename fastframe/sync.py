@@ -21,9 +21,10 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Final, Self
 
 from . import _errors
-from ._address import address_text, clear_socket, remove_socket, socket_inode
+from ._address import address_text, remove_socket, socket_inode
 from ._codec import Decoder, Encoder, FrameBatch
 from ._errors import EndOfStreamError, MisuseError
+from ._listening import BACKLOG, bind
 from ._parts import DEFAULT_FORMAT, OnOversize
 from ._send_queue import MAX_PARTS, SendQueue
 
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 # A generator instead makes the sending of a small frame a quarter slower, kernel included.
 NO_DEADLINE: Final = contextlib.nullcontext(lambda: None)
 CLOSE_TIMEOUT: Final = 5.0  # seconds for a peer to take what a timed-out send left
-BACKLOG: Final = 100  # connections the kernel may hold until they are accepted, as in aio
 # What leaves a socket sound, so that the call may be repeated. InterruptedError: what a signal handler of the program raised.
 NOT_NOW: Final = (TimeoutError, BlockingIOError, InterruptedError, tls.SSLWantReadError, tls.SSLWantWriteError)
 
@@ -372,21 +372,9 @@ def listen(
 
     A name with several addresses binds the first. Raise OSError if the address cannot be bound, ValueError unless there is one.
     """
-    if path is not None and host is None and port is None:
-        name = os.fspath(path)
-        clear_socket(name)
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            listener.bind(name)
-            listener.listen(backlog)
-        except BaseException:
-            listener.close()
-            raise
-    elif path is None and host is not None and port is not None:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        listener = socket.create_server(address[:2], family=family, backlog=backlog)
-    else:
-        raise _errors.no_address()
+    listener, *others = bind(host, port, path=path, backlog=backlog)
+    for other in others:
+        other.close()
     return FrameListener(listener, format, on_oversize, ssl)
 
 

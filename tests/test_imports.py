@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 # From the bottom up. A module imports from floors below its own; a file that is not named here is a helper of the fronts.
-HELPERS = ("_address", "_parts")
+HELPERS = ("_address", "_deadlines", "_limits", "_parts")
 FLOORS = [
     ("_errors",),
     ("_format",),
@@ -25,7 +25,8 @@ FLOORS = [
     ("_codec_c", "_codec_py"),
     ("_codec",),
     HELPERS,
-    ("_endpoint", "_send_queue"),
+    ("_accept", "_endpoint", "_listening", "_send_queue"),
+    ("_protocol", "_server"),
     ("aio", "datagram", "sync"),
     ("__init__",),
     ("servers",),

@@ -1,0 +1,214 @@
+"""FrameProtocol: the callback way of the asyncio front. No task, no queue: what a read completed is handed over in one call."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, cast
+
+from . import _errors
+from ._endpoint import Endpoint
+from ._errors import FrameError, IncompleteFrameError
+from ._parts import DEFAULT_FORMAT, OnOversize, batch_of, encode_many_parts, encode_parts
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+    from ._codec import FrameBatch
+    from ._format import FrameFormat
+
+
+class FrameProtocol(Endpoint):
+    """An asyncio protocol that gets payloads instead of bytes; derive from it and override the three methods that follow.
+
+    While the peer does not take what was sent, its own frames are not read either: answering frames takes bounded memory.
+    """
+
+    def __init__(self, format: FrameFormat = DEFAULT_FORMAT, on_oversize: OnOversize = "raise") -> None:
+        super().__init__(format, on_oversize)
+        self._error: FrameError | None = None
+        self._takes_batches = type(self).batch_received is not FrameProtocol.batch_received
+        self._closed = False
+        self._eof_sent = False
+        self._writable = True
+        self._turn_over = False  # frames that came wait for the next turn of the loop
+        self._lingering: asyncio.TimerHandle | None = None
+
+    def connected(self) -> None:
+        """Override: the connection stands, and `send` works."""
+
+    def frames_received(self, frames: list[bytes]) -> None:
+        """Override: take the payloads that one read completed, in order. What is sent meanwhile leaves in one write."""
+
+    def batch_received(self, batch: FrameBatch) -> None:
+        """Override instead of `frames_received` to take them as a `FrameBatch`, without an object for each."""
+
+    def ended(self, error: Exception | None) -> None:
+        """Override: the connection is over; this is the last call.
+
+        `error`: None at a clean end and after `close`; `IncompleteFrameError` if the peer ended inside a frame; another
+        `FrameError` if it sent what is no frame; OSError if the connection failed; what `frames_received` raised, if it did.
+        """
+
+    def send(self, payload: Buffer) -> None:
+        """Send a payload, without waiting. After the end of the connection it goes nowhere.
+
+        Raise as `Encoder.encode` does, `MisuseError` after `send_eof`.
+        """
+        self._send(encode_parts(self._encoder, payload))
+
+    def send_many(self, payloads: Iterable[Buffer]) -> None:
+        """Send payloads, all or none, without waiting; otherwise as `send`."""
+        self._send(encode_many_parts(self._encoder, payloads))
+
+    def send_batch(self, batch: FrameBatch) -> None:
+        """Send the frames of `batch` on as they came: what a relay does. Its format has to be this connection's."""
+        self._send([batch.wire])
+
+    def send_eof(self) -> None:
+        """Tell the peer that no frame follows; receiving goes on. TLS cannot do that: it raises NotImplementedError."""
+        super().send_eof()
+        self._eof_sent = True
+
+    def close(self) -> None:
+        """End the connection once the kernel has taken what was sent. If the peer still sends, the cut may overtake that."""
+        self._flush()
+        self._deaf = self._closed = True
+        self.transport.close()
+
+    # asyncio's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.connected()
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if self._deaf:
+            return
+        frames: list[bytes] | FrameBatch
+        try:
+            frames = self._decode_batch(nbytes) if self._takes_batches else self._decode(nbytes, self._limits.frames_per_turn)
+        except FrameError as error:
+            self._end_with(error)
+            return
+        self._deliver(frames)
+        if self._server is not None and not self._reading_paused:
+            self._server.idle_deadlines.restart(self)
+            self._set_deadlines(self._server, nbytes, completed=bool(frames))
+
+    def eof_received(self) -> bool:
+        if not self._deaf:
+            self._deaf = True
+            try:
+                self._decoder.finish()
+            except IncompleteFrameError as error:
+                self._error = error
+        self._flush()
+        return False  # the transport closes itself once it has sent everything
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if self._lingering is not None:
+            self._lingering.cancel()
+        self.ended(self._error or (None if self._closed else self._failure))
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._writable = False
+        self._go_on()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._writable = True
+        self._go_on()
+
+    # the server's side
+
+    def drain(self) -> None:
+        super().drain()
+        if self._transport is not None:
+            self._hang_up_between_frames()
+
+    # own
+
+    def _send(self, parts: Sequence[bytes | memoryview]) -> None:
+        if self._eof_sent:
+            raise _errors.closed("send_eof")
+        self._queue(parts)
+
+    def _deliver(self, frames: list[bytes] | FrameBatch) -> None:
+        """Hand over frames; what is sent meanwhile leaves in one write. See whether that was all there is for this turn."""
+        if frames:
+            self._corked = True
+            try:
+                if self._takes_batches:
+                    self.batch_received(batch_of(self.format, frames) if isinstance(frames, list) else frames)
+                else:
+                    self.frames_received(cast("list[bytes]", frames))
+            finally:
+                self._corked = False
+                self._flush()
+        more = len(frames) == self._limits.frames_per_turn and not self._takes_batches
+        if more or self._turn_over:
+            self._turn_over = more
+            self._go_on()
+        if self._draining:
+            self._hang_up_between_frames()
+
+    def _go_on(self) -> None:
+        """Read on, or decode on; neither while the peer does not take the answers."""
+        if self._deaf:
+            return
+        if self._turn_over and self._writable:
+            asyncio.get_running_loop().call_soon(self._take_turn)
+        paused = self._turn_over or not self._writable
+        if paused != self._reading_paused:
+            self._pause_reading(paused)
+            self._owe_nothing()  # the peer cannot go on either
+            if not paused and self._server is not None:
+                self._set_deadlines(self._server, 0, completed=False)
+
+    def _take_turn(self) -> None:
+        """Decode what the last turn had no time for, as long as it is not too late for it."""
+        if not self._turn_over or not self._writable or self._deaf:
+            return
+        try:
+            self._deliver(self._decoder.feed(b"", self._limits.frames_per_turn))
+        except FrameError as error:
+            self._end_with(error)
+        except Exception as error:  # as a loop has it when buffer_updated() raises
+            context = {"message": "frames_received() failed", "exception": error, "protocol": self, "transport": self.transport}
+            asyncio.get_running_loop().call_exception_handler(context)
+            self.fail(error)
+
+    def _end_with(self, error: FrameError) -> None:
+        """Hand over the payloads before a bad frame, answer them, and end the connection."""
+        self._error = error.again()
+        if self._server is not None:
+            self._server.counters["bad_frames"] += 1
+        self._deaf = True
+        if error.frames:
+            self._deliver(error.frames)
+        self._hang_up()
+
+    def _hang_up_between_frames(self) -> None:
+        if not self._deaf and self._between_frames():
+            self._closed = True
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        """End the own direction, and let the peer take the last answers before it hangs up as well.
+
+        A close while something is unread resets the connection, which destroys what is on its way (RFC 2525, 2.17).
+        """
+        self._flush()
+        self._deaf = True
+        self._owe_nothing()
+        if self.transport.is_closing():
+            return
+        if not self.transport.can_write_eof():
+            self.transport.close()  # TLS says that it ends, and reads on while it waits for the same
+            return
+        self.transport.write_eof()
+        self._pause_reading(False)
+        self._lingering = asyncio.get_running_loop().call_later(self._limits.linger_timeout, self.abort)
