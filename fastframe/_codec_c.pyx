@@ -14,7 +14,7 @@ from ._encoder_c import Encoder
 from ._errors import CorruptFrameError, FrameError, FrameTooLargeError, IncompleteFrameError
 from ._format import FrameFormat
 from ._hints import hint
-from ._memory import LEND_SIZE, RECEIVE_BLOCK_SIZE, Unread, borrow, give_back, most_frames
+from ._memory import LEND_SIZE, RECEIVE_BLOCK_SIZE, Unread, borrow, give_back
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.memoryview cimport PyMemoryView_FromObject
@@ -25,8 +25,8 @@ from libc.string cimport memcpy
 
 from ._batch_c cimport FrameBatch as Batch, new_batch
 from ._memory_c cimport (
-    PY_SSIZE_T_MAX, Loan, PyList_GET_SIZE, _PyBytes_Resize, append_object, append_payload, contiguous, length_of, new_bytes,
-    start_of,
+    Loan, PyList_GET_SIZE, _PyBytes_Resize, append_object, append_payload, contiguous, length_of, most_frames,
+    new_bytes, start_of,
 )
 from ._wire_c cimport cut_frames, find_frames, load, read_header, read_layout, wanted
 
@@ -120,7 +120,7 @@ cdef class Decoder:
         cdef object data
         if self._payload is not NULL and max_frames is None and PyBytes_CheckExact(chunk) and self._take_middle(chunk):
             return []
-        most = PY_SSIZE_T_MAX if max_frames is None else most_frames(max_frames)
+        most = most_frames(max_frames)
         data = chunk if PyBytes_CheckExact(chunk) else contiguous(chunk)
         self._enter()
         if self._block is not None or self._loan is not None:

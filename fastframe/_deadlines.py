@@ -20,6 +20,7 @@ class Deadlines(Generic[Debtor]):
 
     def __init__(self, timeout: float | None, expire: Callable[[Debtor], None]) -> None:
         self._timeout = timeout
+        self._loop = asyncio.get_running_loop()  # asked once: before 3.12 that is a system call
         self._expire = expire
         self._since: dict[Debtor, float] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -28,11 +29,10 @@ class Deadlines(Generic[Debtor]):
         """Count from now on."""
         if self._timeout is None:
             return
-        loop = asyncio.get_running_loop()
         self._since.pop(debtor, None)
-        self._since[debtor] = loop.time()
+        self._since[debtor] = self._loop.time()
         if self._timer is None:
-            self._timer = loop.call_later(self._timeout, self._check)
+            self._timer = self._loop.call_later(self._timeout, self._check)
 
     def stop(self, debtor: Debtor) -> None:
         """Owe nothing. Safe to repeat."""
@@ -46,13 +46,12 @@ class Deadlines(Generic[Debtor]):
 
     def _check(self) -> None:
         assert self._timeout is not None
-        loop = asyncio.get_running_loop()
         self._timer = None
-        latest = loop.time() - self._timeout
+        latest = self._loop.time() - self._timeout
         late = [debtor for debtor, _ in itertools.takewhile(lambda item: item[1] <= latest, self._since.items())]
         for debtor in late:
             self.stop(debtor)
         if self._since:
-            self._timer = loop.call_at(next(iter(self._since.values())) + self._timeout, self._check)
+            self._timer = self._loop.call_at(next(iter(self._since.values())) + self._timeout, self._check)
         for debtor in late:
             self._expire(debtor)

@@ -61,6 +61,15 @@ class Encoder:
             parts += (self._header_of(data), data, self._trailer)
         return b"".join(parts)
 
+    def encode_small(self, payloads: list[bytes], size: int) -> bytes | None:
+        """Return the frames of a list of `bytes` objects that are shorter than `size` each, None if they are not that.
+
+        For fronts, which hand larger ones to the kernel as they are. Raise as `encode` does.
+        """
+        if any(type(payload) is not bytes or len(payload) >= size for payload in payloads):
+            return None
+        return self.encode_many(payloads)
+
     def encode_into(self, buffer: Buffer, offset: int, payload: Buffer) -> int:
         """Write the frame that carries `payload` into `buffer` from byte `offset` on; return the frame's length in bytes.
 

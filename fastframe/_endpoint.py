@@ -70,8 +70,11 @@ class Endpoint(asyncio.BufferedProtocol):
         self._decoder = Decoder(format, on_oversize)
         self._encoder = Encoder(format)
         self._server: Server | None = None
+        self._idle_deadlines: Deadlines[Endpoint] | None = None
         self._limits = DEFAULT_LIMITS
         self._transport: asyncio.Transport | None = None
+        self._gathers = False  # the transport writes several parts with one system call
+        self._memory = _memory.view
         self._reading_paused = False
         self._in_place = False  # what is received goes into the memory of the payload at hand
         self._deaf = False  # what comes now belongs to no frame; asyncio's TLS goes on reading while it closes
@@ -127,12 +130,14 @@ class Endpoint(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
+        # asyncio's own writelines joins everything into one copy before 3.12, and forgot to pause the writer when it was new.
+        self._gathers = not type(transport).__module__.startswith("asyncio.")
         if self._server is not None:
             self._server.connected(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         self._in_place = self._decoder.needed >= IN_PLACE_SIZE and self._decoder.pending > MAX_HEADER_LENGTH
-        return self._decoder.get_buffer(sizehint) if self._in_place else _memory.view
+        return self._decoder.get_buffer(sizehint) if self._in_place else self._memory
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._gone = True
@@ -155,6 +160,8 @@ class Endpoint(asyncio.BufferedProtocol):
         """Belong to a server, before there is a connection."""
         self._server = server
         self._limits = server.limits
+        if server.limits.idle_timeout is not None:
+            self._idle_deadlines = server.idle_deadlines
 
     def drain(self) -> None:
         """End the connection as soon as it is between two frames."""
@@ -181,24 +188,26 @@ class Endpoint(asyncio.BufferedProtocol):
         """Decode what was received into the memory that `get_buffer` lent."""
         if self._in_place:
             return self._decoder.buffer_updated(nbytes, max_frames)
-        return self._decoder.feed(_memory.view[:nbytes], max_frames)
+        return self._decoder.feed(self._memory[:nbytes], max_frames)
 
     def _decode_batch(self, nbytes: int) -> FrameBatch:
         if self._in_place:
             return self._decoder.buffer_updated_batch(nbytes)
-        return self._decoder.feed_batch(_memory.view[:nbytes])
+        return self._decoder.feed_batch(self._memory[:nbytes])
 
     def _between_frames(self) -> bool:
         """Tell whether all that came is handed over, what the kernel holds included."""
         return not self._decoder.pending and not _has_unread(self.transport)
 
-    def _set_deadlines(self, server: Server, nbytes: int, *, completed: bool) -> None:
+    def _set_deadline(self, nbytes: int, *, completed: bool) -> None:
         """After `nbytes` came, have the frame that they belong to be whole in time, or bring more."""
-        if not self._decoder.pending:
+        if self._server is None:
+            return
+        if not self._decoder.pending or self._reading_paused:
             self._owe_nothing()
         elif completed or self._owed < 0 or self._owed + nbytes >= PACE:
             self._owed = 0
-            server.frame_deadlines.restart(self)
+            self._server.frame_deadlines.restart(self)
         else:
             self._owed += nbytes
 
@@ -212,18 +221,28 @@ class Endpoint(asyncio.BufferedProtocol):
         if not self._unsent and not self._corked:
             asyncio.get_running_loop().call_soon(self._flush)
         self._unsent += parts
-        self._unsent_length += sum(map(len, parts))
+        self._unsent_length += len(parts[0]) if len(parts) == 1 else sum(map(len, parts))
         if self._unsent_length < FLUSH_SIZE:
             return False
         self._flush()
         return True
 
     def _flush(self) -> None:
-        parts, self._unsent, self._unsent_length = self._unsent, [], 0
-        # Not writelines: asyncio's joins everything into one copy before 3.12, and forgets to pause the writer since.
-        for part in join_small(parts):
-            if self._transport is not None and not self._transport.is_closing():
-                self._transport.write(part)
+        transport, parts = self._transport, self._unsent
+        if not parts:
+            return
+        self._unsent, self._unsent_length = [], 0
+        if len(parts) > 1:
+            parts = join_small(parts)
+        if transport is None or transport.is_closing():
+            return
+        if len(parts) == 1:
+            transport.write(parts[0])
+        elif self._gathers:
+            transport.writelines(parts)
+        else:
+            for part in parts:
+                transport.write(part)
 
     def _pause_reading(self, paused: bool) -> None:
         if paused != self._reading_paused and self._transport is not None and not self._transport.is_closing():

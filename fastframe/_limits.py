@@ -46,7 +46,7 @@ class Limits:
     keepalive: int | None = 60
     high_water: int = 64 * 1024
     low_water: int = 16 * 1024
-    unsent: int | None = 128 * 1024
+    unsent: int | None = 1024 * 1024
     frames_per_turn: int = 4096
     max_connections: int | None = 10_000
     max_connections_per_source: int | None = None

@@ -40,6 +40,7 @@ cdef extern from *:
     int append_payload(list frames, const uint8_t *start, Py_ssize_t length) except -1
 
 
+cdef Py_ssize_t most_frames(object max_frames) except -1
 cdef object contiguous(object value, bint writable=*)
 
 

@@ -2,13 +2,30 @@
 # cython: binding=False
 """Memory that comes from the caller, and memory that is lent to him: what of `_memory.py` the compiled codec does by itself."""
 
+import operator
+
 from . import _errors
 
 from cpython.buffer cimport PyBuffer_FillInfo, PyBuffer_IsContiguous
 from cpython.bytes cimport PyBytes_AS_STRING
+from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_CheckExact
 from cpython.memoryview cimport PyMemoryView_FromObject, PyMemoryView_GET_BUFFER
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF
+
+
+cdef Py_ssize_t most_frames(object max_frames) except -1:
+    """Return how many frames `max_frames` allows; raise ValueError for a negative number."""
+    cdef int overflow = 0
+    cdef long long most
+    if max_frames is None:
+        return PY_SSIZE_T_MAX
+    if not PyLong_CheckExact(max_frames):
+        max_frames = operator.index(max_frames)
+    most = PyLong_AsLongLongAndOverflow(max_frames, &overflow)
+    if overflow < 0 or (overflow == 0 and most < 0):
+        raise _errors.bad_max_frames(max_frames)
+    return PY_SSIZE_T_MAX if overflow or most > PY_SSIZE_T_MAX else <Py_ssize_t>most
 
 
 cdef object contiguous(object value, bint writable=False):

@@ -43,8 +43,8 @@ def around(encoder: Encoder, payload: memoryview) -> tuple[bytes, bytes]:
 
 def encode_many_parts(encoder: Encoder, payloads: Iterable[Buffer]) -> list[bytes]:
     """Return the parts of many frames, in order; each payload as it is when `payloads` yields it."""
-    if isinstance(payloads, list | tuple) and not any(map(_stays_apart, payloads)):
-        return [encoder.encode_many(payloads)]
+    if type(payloads) is list and (frames := encoder.encode_small(payloads, GATHER_SIZE)) is not None:
+        return [frames]
     return [part for payload in payloads for part in encode_parts(encoder, payload)]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from . import _errors
 from ._endpoint import Endpoint
@@ -91,10 +91,12 @@ class FrameProtocol(Endpoint):
         except FrameError as error:
             self._end_with(error)
             return
-        self._deliver(frames)
-        if self._server is not None and not self._reading_paused:
-            self._server.idle_deadlines.restart(self)
-            self._set_deadlines(self._server, nbytes, completed=bool(frames))
+        if frames or self._draining:
+            self._deliver(frames)
+        if self._owed >= 0 or self._decoder.pending:
+            self._set_deadline(nbytes, completed=bool(frames))
+        if self._idle_deadlines is not None:
+            self._idle_deadlines.restart(self)
 
     def eof_received(self) -> bool:
         if not self._deaf:
@@ -141,10 +143,12 @@ class FrameProtocol(Endpoint):
         if frames:
             self._corked = True
             try:
-                if self._takes_batches:
-                    self.batch_received(batch_of(self.format, frames) if isinstance(frames, list) else frames)
+                if not isinstance(frames, list):
+                    self.batch_received(frames)
+                elif self._takes_batches:
+                    self.batch_received(batch_of(self.format, frames))
                 else:
-                    self.frames_received(cast("list[bytes]", frames))
+                    self.frames_received(frames)
             finally:
                 self._corked = False
                 self._flush()
@@ -165,8 +169,8 @@ class FrameProtocol(Endpoint):
         if paused != self._reading_paused:
             self._pause_reading(paused)
             self._owe_nothing()  # the peer cannot go on either
-            if not paused and self._server is not None:
-                self._set_deadlines(self._server, 0, completed=False)
+            if not paused:
+                self._set_deadline(0, completed=False)
 
     def _take_turn(self) -> None:
         """Decode what the last turn had no time for, as long as it is not too late for it."""

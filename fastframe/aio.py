@@ -209,10 +209,10 @@ class FrameStream(Endpoint):
             self._wake_receiver()
         if not waits and self._decoder.pending >= READ_LIMIT:
             self._pause_reading(True)
-        if self._server is not None:
-            self._server.idle_deadlines.restart(self)
-            if waits:
-                self._set_deadlines(self._server, nbytes, completed=bool(self._received))
+        if waits:
+            self._set_deadline(nbytes, completed=bool(self._received))
+        if self._idle_deadlines is not None:
+            self._idle_deadlines.restart(self)
 
     def eof_received(self) -> bool:
         self._at_eof = self._deaf = True
@@ -278,8 +278,7 @@ class FrameStream(Endpoint):
         self._receiver = asyncio.get_running_loop().create_future()
         self._taken = 0
         self._pause_reading(False)
-        if self._server is not None:
-            self._set_deadlines(self._server, 0, completed=False)
+        self._set_deadline(0, completed=False)
         try:
             await self._receiver
         finally:

@@ -138,6 +138,7 @@ def test_encoders_do_the_same(twins, data):
                 repr(encoder),
                 outcome(encoder.header, length),
                 outcome(encoder.encode_many, many),
+                outcome(encoder.encode_small, many, 5),
                 *(outcome(encoder.encode, payload) for payload in many),
                 *(outcome(encoder.encode_into, room, offset, payload) for payload in many),
                 room,

@@ -333,3 +333,12 @@ def test_the_reference_agrees_with_the_vectors():
             if header is not None:
                 rest = wire[header : len(wire) - fmt.trailer_length]
                 assert frame(fmt, wire[: fmt.length_field_offset], rest) == (payload, wire)
+
+
+@pytest.mark.parametrize("text", ["u32be", "varint", "netstring", "u32be,offset=2"])
+def test_small_payloads_are_encoded_together_or_not_at_all(codec, text):
+    encoder = codec.Encoder(FrameFormat.parse(text))
+    assert encoder.encode_small([b"a", b"bc"], 3) == encoder.encode_many([b"a", b"bc"])
+    assert encoder.encode_small([], 3) == b""
+    assert encoder.encode_small([b"a", b"bcd"], 3) is None
+    assert encoder.encode_small([b"a", bytearray(b"b")], 3) is None
