@@ -1,0 +1,175 @@
+"""What the tests of the serving modules share: two loops, a server, and peers that see the bytes.
+
+asyncio's loop gets a clock that is set forward to the next timer whenever nothing else happens: its deadlines take no time, and
+are exact on a busy machine too. uvloop's clock is the real one.
+"""
+
+import asyncio
+import contextlib
+import functools
+import selectors
+import socket
+import ssl
+import struct
+import sys
+
+import aiofastnet
+import trustme
+import uvloop
+
+from fastframe import FrameFormat, aio
+
+U32 = FrameFormat("u32be", max_payload_length=2 << 20)
+QUIET_SECONDS = 0.001  # nothing comes over loopback for so long: nothing will come before the next timer
+
+
+class _LeapingSelector(selectors.DefaultSelector):
+    """Move the clock instead of waiting."""
+
+    def __init__(self):
+        super().__init__()
+        self.now = 1000.0
+
+    def select(self, timeout=None):
+        if timeout is None or timeout <= 0:
+            return super().select(timeout)
+        events = super().select(QUIET_SECONDS)
+        if not events:
+            self.now += timeout
+        return events
+
+
+def leaping_loop() -> asyncio.AbstractEventLoop:
+    selector = _LeapingSelector()
+    loop = asyncio.SelectorEventLoop(selector)
+    loop.time = lambda: selector.now
+    return loop
+
+
+LOOPS = {"asyncio": leaping_loop, "uvloop": uvloop.new_event_loop}
+ALL_LOOPS = {**LOOPS, "aiofastnet": aiofastnet.loop_factory()}
+
+
+def play(loop_factory, main, expect_complaints=()) -> None:
+    """Run `main()`; what the loop would only log fails the test, unless it begins as expected."""
+    complaints = []
+
+    async def limited():
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: complaints.append(context))
+        async with asyncio.timeout(3600 if loop_factory is leaping_loop else 30):
+            await main()
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(limited())
+    told = [complaint["message"] for complaint in complaints]
+    assert len(told) == len(expect_complaints), complaints
+    assert all(map(str.startswith, told, expect_complaints)), complaints
+
+
+async def until(condition) -> None:
+    """Let the loop turn until it has done what nothing else tells; the clock that leaps stands still meanwhile."""
+    while not condition():  # noqa: ASYNC110  there is no event
+        await asyncio.sleep(0)
+
+
+@functools.cache
+def tls_contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """The server's and the client's."""
+    authority = trustme.CA()
+    server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
+    authority.issue_cert("127.0.0.1").configure_cert(server)
+    authority.configure_trust(client)
+    return server, client
+
+
+def where(server) -> tuple[str, int]:
+    """The address of a server's first listener."""
+    host, _, port = server.addresses[0].rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+class Recorder(aio.FrameProtocol):
+    """Echo, and keep what was called."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.calls = []
+        self.over = asyncio.get_running_loop().create_future()
+
+    def connected(self):
+        self.calls.append("connected")
+
+    def frames_received(self, frames):
+        self.calls.append(list(frames))
+        self.send_many(frames)
+
+    def ended(self, error):
+        self.calls.append("ended")
+        self.over.set_result(error)
+
+
+async def echo(stream) -> None:
+    async for payload in stream:
+        await stream.send(payload)
+
+
+class Peer:
+    """The other end: a socket without a codec, that reads when it is told to and not before."""
+
+    def __init__(self, raw: socket.socket):
+        raw.setblocking(False)
+        self.raw = raw
+
+    @classmethod
+    async def connect(cls, server, source: str | None = None, receive_buffer: int | None = None):
+        host, port = where(server)
+        raw = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+        if receive_buffer is not None:
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        if source is not None:
+            raw.bind((source, 0))
+        peer = cls(raw)
+        await asyncio.get_running_loop().sock_connect(raw, (host, port))
+        return peer
+
+    async def send(self, data: bytes) -> None:
+        await asyncio.get_running_loop().sock_sendall(self.raw, data)
+
+    async def recv(self, length: int) -> bytes:
+        """Receive that many bytes, or fewer at the end."""
+        data = bytearray()
+        loop = asyncio.get_running_loop()
+        while len(data) < length and (more := await loop.sock_recv(self.raw, min(1 << 20, length - len(data)))):
+            data += more
+        return bytes(data)
+
+    async def rest(self) -> bytes:
+        """Receive all up to the peer's end."""
+        return await self.recv(sys.maxsize)
+
+    async def fate(self) -> str:
+        """Tell how the connection ends: "end" or "reset"; nothing must come before that."""
+        try:
+            assert await self.rest() == b""
+        except ConnectionResetError:
+            return "reset"
+        return "end"
+
+    def end(self) -> None:
+        self.raw.shutdown(socket.SHUT_WR)
+
+    def reset(self) -> None:
+        self.raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.raw.close()
+
+    def close(self) -> None:
+        self.raw.close()
+
+
+@contextlib.asynccontextmanager
+async def peer_of(server, **options):
+    peer = await Peer.connect(server, **options)
+    try:
+        yield peer
+    finally:
+        peer.close()
