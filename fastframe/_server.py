@@ -252,6 +252,8 @@ def _prepare(listener: socket.socket, limits: Limits) -> None:
     listener.setblocking(False)
     if listener.family == socket.AF_UNIX:
         return
+    # asyncio sets it only where it knows that a socket's protocol is TCP, which an accepted one does not tell it.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if limits.unsent is not None and TCP_NOTSENT_LOWAT is not None:
         listener.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, limits.unsent)
     if limits.keepalive is not None:

@@ -12,6 +12,7 @@ import socket
 import ssl
 import struct
 import sys
+import time
 
 import aiofastnet
 import trustme
@@ -68,7 +69,9 @@ def play(loop_factory, main, expect_complaints=()) -> None:
 
 async def until(condition) -> None:
     """Let the loop turn until it has done what nothing else tells; the clock that leaps stands still meanwhile."""
-    while not condition():  # noqa: ASYNC110  there is no event
+    latest = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < latest
         await asyncio.sleep(0)
 
 
@@ -129,33 +132,41 @@ class Peer:
         if source is not None:
             raw.bind((source, 0))
         peer = cls(raw)
-        await asyncio.get_running_loop().sock_connect(raw, (host, port))
+        try:
+            await asyncio.get_running_loop().sock_connect(raw, (host, port))
+            await peer.begin()
+        except BaseException:
+            raw.close()
+            raise
         return peer
+
+    async def begin(self) -> None:
+        """Do what comes before the first frame."""
 
     async def send(self, data: bytes) -> None:
         await asyncio.get_running_loop().sock_sendall(self.raw, data)
 
-    async def recv(self, length: int) -> bytes:
-        """Receive that many bytes, or fewer at the end."""
+    async def some(self) -> bytes:
+        """Receive what comes next; nothing at the end."""
+        return await asyncio.get_running_loop().sock_recv(self.raw, 1 << 18)
+
+    async def recv(self, length: int = sys.maxsize) -> bytes:
+        """Receive at least that many bytes, or fewer at the end; without a length all up to the end."""
         data = bytearray()
-        loop = asyncio.get_running_loop()
-        while len(data) < length and (more := await loop.sock_recv(self.raw, min(1 << 20, length - len(data)))):
+        while len(data) < length and (more := await self.some()):
             data += more
         return bytes(data)
-
-    async def rest(self) -> bytes:
-        """Receive all up to the peer's end."""
-        return await self.recv(sys.maxsize)
 
     async def fate(self) -> str:
         """Tell how the connection ends: "end" or "reset"; nothing must come before that."""
         try:
-            assert await self.rest() == b""
+            assert await self.some() == b""
         except ConnectionResetError:
             return "reset"
         return "end"
 
-    def end(self) -> None:
+    async def end(self) -> None:
+        """Send no more."""
         self.raw.shutdown(socket.SHUT_WR)
 
     def reset(self) -> None:
@@ -166,9 +177,52 @@ class Peer:
         self.raw.close()
 
 
+class TlsPeer(Peer):
+    """The same through TLS."""
+
+    async def begin(self) -> None:
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.session = tls_contexts()[1].wrap_bio(self.incoming, self.outgoing, server_hostname="127.0.0.1")
+        await self._exchange(self.session.do_handshake)
+
+    async def send(self, data: bytes) -> None:
+        if data:
+            self.session.write(data)
+            await super().send(self.outgoing.read())
+
+    async def some(self) -> bytes:
+        try:
+            return await self._exchange(self.session.read, 1 << 18)
+        except ssl.SSLZeroReturnError:
+            return b""
+
+    async def end(self) -> None:
+        with contextlib.suppress(ssl.SSLWantReadError):  # the other side's end
+            self.session.unwrap()
+        await super().send(self.outgoing.read())
+
+    async def _exchange(self, step, *arguments):
+        """Do what needs bytes, until it has enough of them."""
+        while True:
+            try:
+                result = step(*arguments)
+            except ssl.SSLWantReadError:
+                await super().send(self.outgoing.read())
+                if more := await super().some():
+                    self.incoming.write(more)
+                else:
+                    self.incoming.write_eof()
+            else:
+                await super().send(self.outgoing.read())
+                return result
+
+
+PEERS = {"plain": Peer, "tls": TlsPeer}
+
+
 @contextlib.asynccontextmanager
-async def peer_of(server, **options):
-    peer = await Peer.connect(server, **options)
+async def peer_of(server, kind=Peer, **options):
+    peer = await kind.connect(server, **options)
     try:
         yield peer
     finally:
