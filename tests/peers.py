@@ -21,6 +21,7 @@ import uvloop
 from fastframe import FrameFormat, aio
 
 U32 = FrameFormat("u32be", max_payload_length=2 << 20)
+READ_SIZE = 256 * 1024
 QUIET_SECONDS = 0.001  # nothing comes over loopback for so long: nothing will come before the next timer
 
 
@@ -45,6 +46,11 @@ def leaping_loop() -> asyncio.AbstractEventLoop:
     loop = asyncio.SelectorEventLoop(selector)
     loop.time = lambda: selector.now
     return loop
+
+
+def leaps() -> bool:
+    """Tell whether this loop's clock leaps, so that a time can be told exactly."""
+    return isinstance(getattr(asyncio.get_running_loop(), "_selector", None), _LeapingSelector)
 
 
 LOOPS = {"asyncio": leaping_loop, "uvloop": uvloop.new_event_loop}
@@ -146,14 +152,14 @@ class Peer:
     async def send(self, data: bytes) -> None:
         await asyncio.get_running_loop().sock_sendall(self.raw, data)
 
-    async def some(self) -> bytes:
+    async def some(self, most: int = READ_SIZE) -> bytes:
         """Receive what comes next; nothing at the end."""
-        return await asyncio.get_running_loop().sock_recv(self.raw, 1 << 18)
+        return await asyncio.get_running_loop().sock_recv(self.raw, most)
 
     async def recv(self, length: int = sys.maxsize) -> bytes:
-        """Receive at least that many bytes, or fewer at the end; without a length all up to the end."""
+        """Receive that many bytes, or fewer at the end; without a length all up to the end."""
         data = bytearray()
-        while len(data) < length and (more := await self.some()):
+        while len(data) < length and (more := await self.some(min(READ_SIZE, length - len(data)))):
             data += more
         return bytes(data)
 
@@ -190,9 +196,9 @@ class TlsPeer(Peer):
             self.session.write(data)
             await super().send(self.outgoing.read())
 
-    async def some(self) -> bytes:
+    async def some(self, most: int = READ_SIZE) -> bytes:
         try:
-            return await self._exchange(self.session.read, 1 << 18)
+            return await self._exchange(self.session.read, most)
         except ssl.SSLZeroReturnError:
             return b""
 
