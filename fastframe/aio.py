@@ -119,11 +119,9 @@ class FrameStream(Endpoint):
                 return await self.recv_batch()
         while True:
             self._refuse_second_receiver()
-            if self._received:
-                received, self._received = self._received, []
-                return batch_of(self.format, received) if isinstance(received, list) else received
-            batch = self._decode_next_batch()
+            batch = self._take_received() or self._decode_next_batch()
             if batch:
+                self._owe_nothing()
                 return batch
             await self._wait_for_bytes(whole_payload=False)
 
@@ -292,6 +290,12 @@ class FrameStream(Endpoint):
         if not frames:
             self._find_end()
         return frames
+
+    def _take_received(self) -> FrameBatch | None:
+        received, self._received = self._received, []
+        if isinstance(received, list):
+            return batch_of(self.format, received) if received else None
+        return received
 
     def _decode_next_batch(self) -> FrameBatch:
         self._raise_end()

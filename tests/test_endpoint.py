@@ -160,6 +160,19 @@ def test_a_frame_that_brings_less_is_cut(leap_each):
     leap_each(main)
 
 
+def test_every_frame_has_its_own_time(leap_each):
+    """Each piece ends a frame and begins the next: there is always one that has begun, and never for long."""
+    wire = frame(b"frame") * 10
+
+    async def main(way):
+        async with serving(way, frame_timeout=T) as server, peer_of(server) as peer:
+            await send_every(T / 2, peer, [wire[:5], *pieces(wire[5:], 9)])
+            assert await peer.recv(len(wire)) == wire
+            assert counted(server) == {}
+
+    leap_each(main)
+
+
 def test_a_frame_has_time_while_the_peer_is_not_read(each, kind):
     """It does not take its answers, so nothing is read from it, and it cannot bring its frame on."""
     wire = frame(bytes(100_000)) * 40
