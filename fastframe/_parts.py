@@ -16,6 +16,8 @@ DEFAULT_FORMAT: Final = FrameFormat("u32be")
 # From here on a payload is handed to the kernel as it is. Copying it behind its header was as fast at 16 KiB and slower by
 # 9 to 27 % from 256 KiB on; below 4 KiB the longer system call loses.
 GATHER_SIZE: Final = 64 * 1024
+# Frames of one turn of the loop leave in one write, but no more than this is held back for it.
+FLUSH_SIZE: Final = 64 * 1024
 
 OnOversize = Literal["raise", "skip"]
 
@@ -58,3 +60,16 @@ def batch_of(format: FrameFormat, payloads: Sequence[bytes]) -> FrameBatch:
 
 def _stays_apart(payload: Buffer) -> TypeGuard[bytes]:
     return type(payload) is bytes and len(payload) >= GATHER_SIZE
+
+
+def join_small(parts: list[bytes | memoryview]) -> list[bytes | memoryview]:
+    """Return the same bytes in fewer parts: small ones joined, large ones as they are."""
+    joined: list[bytes | memoryview] = []
+    small: list[bytes | memoryview] = []
+    for part in parts:
+        if len(part) < GATHER_SIZE:
+            small.append(part)
+        else:
+            joined += b"".join(small), part
+            small = []
+    return [*joined, b"".join(small)] if small else joined

@@ -3,35 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from . import _errors
 from ._endpoint import Endpoint
 from ._errors import FrameError, IncompleteFrameError
-from ._parts import DEFAULT_FORMAT, OnOversize, batch_of, encode_many_parts, encode_parts
+from ._parts import DEFAULT_FORMAT, OnOversize
+from ._turn import CallbackTurn
 
 if TYPE_CHECKING:
-    from typing_extensions import Buffer
-
     from ._codec import FrameBatch
+    from ._endpoint import Server
     from ._format import FrameFormat
 
 
-class FrameProtocol(Endpoint):
+class FrameProtocol(CallbackTurn, Endpoint):
     """An asyncio protocol that gets payloads instead of bytes; derive from it and override the three methods that follow.
 
     While the peer does not take what was sent, its own frames are not read either: answering frames takes bounded memory.
     """
 
     def __init__(self, format: FrameFormat = DEFAULT_FORMAT, on_oversize: OnOversize = "raise") -> None:
-        super().__init__(format, on_oversize)
-        self._error: FrameError | None = None
+        Endpoint.__init__(self, format, on_oversize)
+        self._frames_per_turn = self._limits.frames_per_turn
         self._takes_batches = type(self).batch_received is not FrameProtocol.batch_received
+        self._error: FrameError | None = None
         self._closed = False
-        self._eof_sent = False
         self._writable = True
-        self._turn_over = False  # frames that came wait for the next turn of the loop
         self._lingering: asyncio.TimerHandle | None = None
 
     def connected(self) -> None:
@@ -49,17 +46,6 @@ class FrameProtocol(Endpoint):
         `error`: None at a clean end and after `close`; `IncompleteFrameError` if the peer ended inside a frame; another
         `FrameError` if it sent what is no frame; OSError if the connection failed; what `frames_received` raised, if it did.
         """
-
-    def send(self, payload: Buffer) -> None:
-        """Send a payload, without waiting. After the end of the connection it goes nowhere.
-
-        Raise as `Encoder.encode` does, `MisuseError` after `send_eof`.
-        """
-        self._send(encode_parts(self._encoder, payload))
-
-    def send_many(self, payloads: Iterable[Buffer]) -> None:
-        """Send payloads, all or none, without waiting; otherwise as `send`."""
-        self._send(encode_many_parts(self._encoder, payloads))
 
     def send_batch(self, batch: FrameBatch) -> None:
         """Send the frames of `batch` on as they came: what a relay does. Its format has to be this connection's."""
@@ -81,22 +67,6 @@ class FrameProtocol(Endpoint):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self.connected()
-
-    def buffer_updated(self, nbytes: int) -> None:
-        if self._deaf:
-            return
-        frames: list[bytes] | FrameBatch
-        try:
-            frames = self._decode_batch(nbytes) if self._takes_batches else self._decode(nbytes, self._limits.frames_per_turn)
-        except FrameError as error:
-            self._end_with(error)
-            return
-        if frames or self._draining:
-            self._deliver(frames)
-        if self._owed >= 0 or self._decoder.pending:
-            self._set_deadline(nbytes, completed=bool(frames))
-        if self._idle_deadlines is not None:
-            self._idle_deadlines.restart(self)
 
     def eof_received(self) -> bool:
         if not self._deaf:
@@ -126,6 +96,10 @@ class FrameProtocol(Endpoint):
 
     # the server's side
 
+    def serve(self, server: Server) -> None:
+        super().serve(server)
+        self._frames_per_turn = server.limits.frames_per_turn
+
     def drain(self) -> None:
         super().drain()
         if self._transport is not None:
@@ -133,26 +107,9 @@ class FrameProtocol(Endpoint):
 
     # own
 
-    def _send(self, parts: Sequence[bytes | memoryview]) -> None:
-        if self._eof_sent:
-            raise _errors.closed("send_eof")
-        self._queue(parts)
-
-    def _deliver(self, frames: list[bytes] | FrameBatch) -> None:
-        """Hand over frames; what is sent meanwhile leaves in one write. See whether that was all there is for this turn."""
-        if frames:
-            self._corked = True
-            try:
-                if not isinstance(frames, list):
-                    self.batch_received(frames)
-                elif self._takes_batches:
-                    self.batch_received(batch_of(self.format, frames))
-                else:
-                    self.frames_received(frames)
-            finally:
-                self._corked = False
-                self._flush()
-        more = len(frames) == self._limits.frames_per_turn and not self._takes_batches
+    def _end_turn(self, frames: list[bytes] | FrameBatch) -> None:
+        """See whether `frames` were all there was for this turn, and whether one more is wanted."""
+        more = len(frames) >= self._frames_per_turn and not self._takes_batches
         if more or self._turn_over:
             self._turn_over = more
             self._go_on()
@@ -164,7 +121,7 @@ class FrameProtocol(Endpoint):
         if self._deaf:
             return
         if self._turn_over and self._writable:
-            asyncio.get_running_loop().call_soon(self._take_turn)
+            self._loop.call_soon(self._take_turn)
         paused = self._turn_over or not self._writable
         if paused != self._reading_paused:
             self._pause_reading(paused)
@@ -177,12 +134,15 @@ class FrameProtocol(Endpoint):
         if not self._turn_over or not self._writable or self._deaf:
             return
         try:
-            self._deliver(self._decoder.feed(b"", self._limits.frames_per_turn))
+            frames = self._decoder.feed(b"", self._frames_per_turn)
+            if frames:
+                self._hand_over(frames)
+            self._end_turn(frames)
         except FrameError as error:
             self._end_with(error)
         except Exception as error:  # as a loop has it when buffer_updated() raises
             context = {"message": "frames_received() failed", "exception": error, "protocol": self, "transport": self.transport}
-            asyncio.get_running_loop().call_exception_handler(context)
+            self._loop.call_exception_handler(context)
             self.fail(error)
 
     def _end_with(self, error: FrameError) -> None:
@@ -192,7 +152,7 @@ class FrameProtocol(Endpoint):
             self._server.counters["bad_frames"] += 1
         self._deaf = True
         if error.frames:
-            self._deliver(error.frames)
+            self._hand_over(error.frames)
         self._hang_up()
 
     def _hang_up_between_frames(self) -> None:
@@ -215,4 +175,4 @@ class FrameProtocol(Endpoint):
             return
         self.transport.write_eof()
         self._pause_reading(False)
-        self._lingering = asyncio.get_running_loop().call_later(self._limits.linger_timeout, self.abort)
+        self._lingering = self._loop.call_later(self._limits.linger_timeout, self.abort)

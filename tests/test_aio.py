@@ -13,7 +13,16 @@ import uvloop
 from batches import check
 from vectors import frame
 
-from fastframe import EndOfStreamError, FrameFormat, FrameTooLargeError, IncompleteFrameError, MisuseError, _endpoint, aio
+from fastframe import (
+    EndOfStreamError,
+    FrameFormat,
+    FrameTooLargeError,
+    IncompleteFrameError,
+    MisuseError,
+    _endpoint,
+    _receive,
+    aio,
+)
 
 U32 = FrameFormat("u32be", max_payload_length=2 << 20)
 LARGE = FrameFormat("u32be", max_payload_length=5 << 20)
@@ -516,7 +525,7 @@ def test_a_stream_holds_little_while_an_awakened_receiver_has_no_turn(run):
             receiving = asyncio.create_task(stream.recv_batch())
             await asyncio.sleep(0)
             writer.write(frame(bytes(10_000)) * 2000)
-            assert len((await receiving).wire) <= aio.READ_LIMIT + 2 * _endpoint.READ_SIZE
+            assert len((await receiving).wire) <= aio.READ_LIMIT + 2 * _receive.READ_SIZE
 
     run(main)
 
@@ -529,7 +538,7 @@ def test_a_payload_that_a_cancelled_recv_had_begun_does_not_stop_the_back_pressu
                 await stream.recv(timeout=0.05)
             writer.write(frame(b"begun")[6:] + frame(bytes(1 << 20)) * 60)
             await until(lambda: stream._reading_paused)
-            assert stream._decoder.pending <= aio.READ_LIMIT + _endpoint.READ_SIZE
+            assert stream._decoder.pending <= aio.READ_LIMIT + _receive.READ_SIZE
             assert await stream.recv() == b"begun"
             for _ in range(60):
                 assert await stream.recv() == bytes(1 << 20)

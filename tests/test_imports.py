@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 # From the bottom up. A module imports from floors below its own; a file that is not named here is a helper of the fronts.
-HELPERS = ("_address", "_deadlines", "_limits", "_parts")
+HELPERS = ("_address", "_deadlines", "_limits", "_parts", "_receive")
 FLOORS = [
     ("_errors",),
     ("_format",),
@@ -25,6 +25,8 @@ FLOORS = [
     ("_codec_c", "_codec_py"),
     ("_codec",),
     HELPERS,
+    ("_turn_c", "_turn_py"),
+    ("_turn",),
     ("_accept", "_endpoint", "_listening", "_send_queue"),
     ("_protocol", "_server"),
     ("aio", "datagram", "sync"),
@@ -80,7 +82,7 @@ def test_imports_go_down_only(file):
         assert floor(target) < floor(name) or (target not in sum(FLOORS, ()) and floor(target) == floor(name))
         if name == "servers":
             assert not target.startswith("_") or target == "__init__"
-        if name not in ("_codec", "bench") and file.name != "__init__.pxd":
+        if name not in ("_codec", "_turn", "bench") and file.name != "__init__.pxd":
             assert twin(target) in ("", twin(name))
 
 

@@ -1,0 +1,27 @@
+"""The memory that the connections of a loop receive into, all into the same."""
+
+from __future__ import annotations
+
+import threading
+from typing import Final
+
+from ._memory import LEND_SIZE
+
+READ_SIZE: Final = 256 * 1024  # what one read may bring, as asyncio's own protocols have it
+# A payload of which so much is missing is received in its own memory, and nothing else with it: of a netstring's comma and of
+# the byte that a decoder holds back for uvloop it lends no memory.
+IN_PLACE_SIZE: Final = LEND_SIZE + 2
+
+
+class _ReceiveMemory(threading.local):
+    """What all connections of a thread receive into.
+
+    Between `get_buffer` and `buffer_updated` a loop does nothing else, so one block serves them all. A decoder's own pair would
+    hold on to its block after a read that brought nothing, which TLS does on every idle connection.
+    """
+
+    def __init__(self) -> None:
+        self.view = memoryview(bytearray(READ_SIZE))
+
+
+receive_memory: Final = _ReceiveMemory()

@@ -1,0 +1,154 @@
+"""Turn and CallbackTurn: what a connection does when something arrives. THE SPECIFICATION; `_turn_c.pyx` is its translation.
+
+    get_buffer() memory -> buffer_updated(n) -> frames -> frames_received() -> send_many() -> one write
+
+This is all that runs for each message of a busy connection. In Python it takes longer than the system calls around it, which is
+why it exists twice; what happens once a connection, or when something goes wrong, is in `_endpoint.py` and `_protocol.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from . import _errors
+from ._errors import FrameError
+from ._format import MAX_HEADER_LENGTH
+from ._parts import FLUSH_SIZE, batch_of, encode_many_parts, encode_parts, join_small
+from ._receive import IN_PLACE_SIZE, receive_memory
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+    from ._codec import Decoder, Encoder, FrameBatch
+    from ._deadlines import Deadlines
+
+
+class Turn:
+    """Receive into the memory that is right for what is expected; have all that is sent in one turn leave in one write."""
+
+    def __init__(self, decoder: Decoder, encoder: Encoder) -> None:
+        self._decoder = decoder
+        self._encoder = encoder
+        self._memory: memoryview = receive_memory.view
+        self._transport: Any = None
+        self._loop: Any = None  # asked once: before 3.12 that is a system call
+        self._gathers = False  # the transport writes several parts with one system call
+        self._in_place = False  # what is received goes into the memory of the payload at hand
+        self._deaf = False  # what comes now belongs to no frame; asyncio's TLS goes on reading while it closes
+        self._corked = False  # a flush will follow without being scheduled
+        self._unsent: list[bytes | memoryview] = []
+        self._unsent_length = 0
+        self._draining = False  # the server closes: end between two frames
+        self._owed = -1  # bytes that came of the frame at hand since its deadline was set; -1 while there is none
+        self._idle_deadlines: Deadlines[Any] | None = None
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        self._in_place = self._decoder.needed >= IN_PLACE_SIZE and self._decoder.pending > MAX_HEADER_LENGTH
+        return self._decoder.get_buffer(sizehint) if self._in_place else self._memory
+
+    def _decode(self, nbytes: int, max_frames: int) -> list[bytes]:
+        """Decode what was received into the memory that `get_buffer` lent."""
+        if self._in_place:
+            return self._decoder.buffer_updated(nbytes, max_frames)
+        return self._decoder.feed(self._memory[:nbytes], max_frames)
+
+    def _decode_batch(self, nbytes: int) -> FrameBatch:
+        if self._in_place:
+            return self._decoder.buffer_updated_batch(nbytes)
+        return self._decoder.feed_batch(bytes(self._memory[:nbytes]))
+
+    def _queue(self, parts: Sequence[bytes | memoryview]) -> bool:
+        """Have encoded frames leave together with the others of this turn of the loop; tell whether they have left already."""
+        if not self._unsent and not self._corked and self._loop is not None:
+            self._loop.call_soon(self._flush)
+        self._unsent += parts
+        self._unsent_length += sum(map(len, parts))
+        if self._unsent_length < FLUSH_SIZE:
+            return False
+        self._flush()
+        return True
+
+    def _flush(self) -> None:
+        parts = self._unsent
+        if not parts:
+            return
+        self._unsent, self._unsent_length = [], 0
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        if len(parts) > 1:
+            parts = join_small(parts)
+        if len(parts) == 1:
+            transport.write(parts[0])
+        elif self._gathers:
+            transport.writelines(parts)
+        else:
+            for part in parts:
+                transport.write(part)
+
+
+class CallbackTurn(Turn):
+    """Hand over what a read completed in one call, and have the answers leave in one write."""
+
+    _frames_per_turn = 0
+    _takes_batches = False
+    _eof_sent = False
+    _turn_over = False  # frames that came wait for the next turn of the loop
+
+    def send(self, payload: Buffer) -> None:
+        """Send a payload, without waiting. After the end of the connection it goes nowhere.
+
+        Raise as `Encoder.encode` does, `MisuseError` after `send_eof`.
+        """
+        self._send(encode_parts(self._encoder, payload))
+
+    def send_many(self, payloads: Iterable[Buffer]) -> None:
+        """Send payloads, all or none, without waiting; otherwise as `send`."""
+        self._send(encode_many_parts(self._encoder, payloads))
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if self._deaf:
+            return
+        frames: list[bytes] | FrameBatch
+        try:
+            frames = self._decode_batch(nbytes) if self._takes_batches else self._decode(nbytes, self._frames_per_turn)
+        except FrameError as error:
+            self._end_with(error)
+            return
+        completed = len(frames)
+        if completed:
+            self._hand_over(frames)
+        if completed >= self._frames_per_turn or self._turn_over or self._draining:
+            self._end_turn(frames)
+        if self._owed >= 0 or self._decoder.pending:
+            self._set_deadline(nbytes, completed=completed > 0)
+        if self._idle_deadlines is not None:
+            self._idle_deadlines.restart(self)
+
+    def _hand_over(self, frames: list[bytes] | FrameBatch) -> None:
+        """Call the protocol; what it sends leaves in one write."""
+        self._corked = True
+        try:
+            if not isinstance(frames, list):
+                self.batch_received(frames)
+            elif self._takes_batches:
+                self.batch_received(batch_of(self._decoder.format, frames))
+            else:
+                self.frames_received(frames)
+        finally:
+            self._corked = False
+            self._flush()
+
+    def _send(self, parts: Sequence[bytes | memoryview]) -> None:
+        if self._eof_sent:
+            raise _errors.closed("send_eof")
+        self._queue(parts)
+
+    if TYPE_CHECKING:  # what a protocol has
+
+        def frames_received(self, frames: list[bytes]) -> None: ...
+        def batch_received(self, batch: FrameBatch) -> None: ...
+        def _end_turn(self, frames: list[bytes] | FrameBatch) -> None: ...
+        def _end_with(self, error: FrameError) -> None: ...
+        def _set_deadline(self, nbytes: int, *, completed: bool) -> None: ...
