@@ -1,4 +1,4 @@
-"""The bars that the codec benchmark holds the codec to: of what, against what, in which cells, how much at most.
+"""The bars that the benchmarks hold the codec and the fronts to: of what, against what, in which cells, how much at most.
 
 A verdict is made of the report alone, so a report that was written as JSON can be judged again. Ratios are medians of turns.
 """
@@ -65,6 +65,16 @@ def linear_verdicts(report: Row) -> Iterator[Row]:
         yield verdict(f"{name}, twice the bytes, times the time", cells, worst=2.2)
 
 
+def echo_verdicts(report: Row) -> list[Row]:
+    """Return the bars of the echo benchmark: the callback way of each loop, in every cell."""
+    found = []
+    for name in (name for name in report["contenders"] if name.startswith("callback/")):
+        for base, text, worst in (("c", "C", 1.3), ("go", "Go", 1)):
+            against = lambda row, base=base: base if base in row["ratio"] else None  # noqa: E731  bound now
+            found.append(verdict(f"{name}, times {text}", ratios(report, "echo", name, against), worst=worst))
+    return [each for each in found if each["cells"]]
+
+
 def verdict(text: str, cells: dict[str, float], median: float | None = None, worst: float | None = None) -> Row:
     """Return what was reached: `cells` are the ratios by name, `median` and `worst` the bars. Over: the cells over `worst`."""
     reached = {"median": statistics.median(cells.values()), "worst": max(cells.values())} if cells else {}
@@ -100,6 +110,8 @@ def best(report: Row, contender: str, kinds: tuple[str, ...]) -> dict[str, float
 
 
 def cell_text(row: Row) -> str:
+    if "window" in row:
+        return f"{size_text(row['payload'])}, window {row['window']}"
     if "chunk" in row:
         return f"{size_text(row['payload'])} in chunks of {size_text(row['chunk'])}"
     return f"{size_text(row['payload'])}, {row['batch']} a call"

@@ -27,18 +27,16 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
-import sys
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .bars import verdicts
 from .contenders import find_contenders
 from .linear import linear_rows
 from .measure import Results, machine, measure
+from .report import add_file_options, save
 from .tables import markdown, print_heading, print_machine, print_row, print_verdicts
 from .workloads import Workload, some_payloads, workload
 
@@ -81,15 +79,7 @@ def main(argv: list[str], *, stream_size: int = STREAM_SIZE, turn_size: int = TU
     report["linear"] = linear_rows(linear_size or (QUICK_LINEAR_SIZE if args.quick else LINEAR_SIZE))
     report["bars"] = verdicts(report)
     print_verdicts(report)
-    try:
-        if args.json:
-            args.json.write_text(json.dumps(report, indent=1) + "\n")
-        if args.markdown:
-            args.markdown.write_text(markdown(report), encoding="utf-8")
-    except OSError as error:
-        print(f"fastframe bench codec: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return save(args, report, markdown)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -100,8 +90,7 @@ def parser() -> argparse.ArgumentParser:
         epilog="example: fastframe bench codec --quick --json codec.json",
     )
     result.add_argument("--quick", action="store_true", help="three payload sizes and one chunk size, in seconds")
-    result.add_argument("--json", type=Path, metavar="FILE", help="write everything to FILE, quartiles and machine included")
-    result.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables to FILE")
+    add_file_options(result)
     return result
 
 

@@ -23,7 +23,7 @@ from typing import Final
 
 from fastframe import __version__
 
-from . import echo, report
+from . import report, sweep
 
 SIZES: Final = (64, 256, 1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20)
 WHOLE_SIZE: Final = 64 << 10
@@ -82,13 +82,13 @@ def run(path: str) -> dict[str, list[report.Rate]]:
     total = os.path.getsize(path)
     rates: dict[str, list[report.Rate]] = {}
     with progress_bar() as progress:
-        with echo.server(ways[0]) as address:
+        with sweep.server(ways[0]) as address:
             label = f"{total / 1e6:.0f} MB in frames of {report.size_text(WHOLE_SIZE)}, {ways[0]}"
-            for event in echo.transfers(ways[0], address, path, [WHOLE_SIZE], seconds=float("inf")):
+            for event in sweep.transfers(ways[0], address, path, [WHOLE_SIZE], seconds=float("inf")):
                 progress(label, event.received / total)
         _say(f"{total} bytes came back through {address}, {event.total / event.seconds / 1e6:.0f} MB/s, sha256 right")
         for way in ways:
-            with echo.server(way) as address:
+            with sweep.server(way) as address:
                 rates[way] = [
                     report.Rate(
                         size=event.size,
@@ -96,13 +96,13 @@ def run(path: str) -> dict[str, list[report.Rate]]:
                         frames_per_second=event.frames / event.seconds,
                         whole=event.total == total,
                     )
-                    for event in echo.transfers(way, address, path, SIZES, CELL_SECONDS)
+                    for event in sweep.transfers(way, address, path, SIZES, CELL_SECONDS)
                     if _follow(progress, way, event)
                 ]
     return rates
 
 
-def _follow(progress: Progress, way: str, event: echo.Event) -> bool:
+def _follow(progress: Progress, way: str, event: sweep.Event) -> bool:
     """Show an event of a sweep; tell whether it concludes a frame size."""
     progress(
         f"{way}, frames of {report.size_text(event.size)}",

@@ -1,278 +1,214 @@
-"""A file through an echo server, cut into frames of one size after the other: what does the size of a chunk do?
+"""`fastframe bench echo`: what a server pays to send a frame back, ours beside its peers in Python, C, Go and Rust.
 
-Each way of framing has a server and a client of its own kind, each in a process of its own, so that a process has one codec:
+Every server is a process of its own; so is the client, one for all, written in C (`native/client.c`). The figure is what the
+server uses of its processor for a message, as the kernel accounts for it. How the servers are made comparable:
 
-    compiled, pure   servers/echo.py and a `FrameProtocol` here, with FASTFRAME_IMPLEMENTATION=cython or python
-    readexactly      what one writes by hand: asyncio streams, `readexactly(4)`, `readexactly(n)`, `drain`
-
-`python -m fastframe.bench.echo serve` is the server by hand, `... send WAY ADDR FILE` a client. The client prints an Event as a
-JSON line whenever there is news; it exits 1 unless every byte came back and every frame had its length.
+- They answer in turns, one after the other, and each is compared with the C server's turn beside it; medians of turns.
+- The servers share one core, where all but one are asleep, and the client has another.
+- Every byte that comes back is compared with what should. Neighbouring frames differ.
+- With a window of 64, the client sends again once 32 were answered: all servers get frames in portions of about that size.
+- All run with the same settings of glibc (`STEADY`): large blocks are kept, and copies do not stumble. Else page faults would
+  outweigh what is compared, and a long-lived server has reached that state by itself.
+- `native/echo.c` answers whole frames. Sending on what has come of a frame was tried, and was no cheaper.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
-import hashlib
-import json
-import mmap
-import os
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Final
+import itertools
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final, NamedTuple
 
-from fastframe import FrameFormat, aio
+from .bars import echo_verdicts
+from .echoes import ECHOES, Echo, chosen, versions
+from .echotables import echo_markdown, print_echo
+from .entry import LeftOutError
+from .measure import STEADY_MEMCPY, machine
+from .native import c_program
+from .processes import BenchError, Client, Server, client, on_core, serving, two_cores
+from .race import TURN_NS, Race, race, runner
+from .report import add_file_options, save, say, size_text
+from .workloads import some_payloads
 
-FORMAT: Final = FrameFormat("u32be", max_payload_length=16 << 20)
-ENVIRONMENTS: Final = {
-    "compiled": {"FASTFRAME_IMPLEMENTATION": "cython"},
-    "pure": {"FASTFRAME_IMPLEMENTATION": "python"},
-    "readexactly": {},
+KIB, MIB = 1 << 10, 1 << 20
+SIZES: Final = (64, KIB, 16 * KIB, MIB)
+QUICK_SIZES: Final = (64, 16 * KIB, MIB)
+WINDOWS: Final = (1, 64)
+REPETITIONS: Final = 11
+QUICK_REPETITIONS, QUICK_TURN_NS = 3, 20_000_000
+# Of frames that are sent over and over: few enough to stay in the cache, at least so many, at most so many.
+RING_SIZE, RING_LEAST, RING_MOST = 4 * MIB, 3, 251
+
+STEADY: Final = {
+    "MALLOC_MMAP_THRESHOLD_": str(32 * MIB),  # the most that glibc takes
+    "MALLOC_TRIM_THRESHOLD_": str(512 * MIB),
+    **dict([STEADY_MEMCPY.split("=", 1)]),
 }
-BATCH_BYTES: Final = 64 * 1024  # what the clients hand to the transport, and hash, at once
-NEWS_SECONDS: Final = 0.1  # between two events
-PATIENCE: Final = 30.0  # seconds without a byte after which the other end is taken for dead
+
+Row = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Event:
-    """How far a transfer is: `received` of `total` bytes have come back, in `frames` frames of `size` bytes, in `seconds`.
+class Setup(NamedTuple):
+    """What holds for all cells. `left_out`: why somebody is missing, a line each."""
 
-    At the end `problem` is empty, or says what did not come back as it was sent; before, it is None.
-    """
-
-    size: int
-    received: int
-    total: int
-    frames: int
-    seconds: float
-    problem: str | None = None
+    program: str  # the client
+    servers: dict[str, Server]
+    left_out: list[str]
+    turn_ns: int
+    repetitions: int
 
 
-class Transfer:
-    """The bookkeeping of one transfer: which frames go out, and whether the same come back.
-
-    After `seconds` no new frame is begun, so that slow ways send the beginning of the file; `total` is then what was sent.
-    """
-
-    def __init__(self, data: memoryview, size: int, seconds: float) -> None:
-        self.data = data
-        self.size = size
-        self.total = len(data)
-        self.sent = self.received = self.frames = 0
-        self.problem: str | None = None
-        self.began = time.perf_counter()
-        self._stop = self.began + seconds
-        self._news = self.began
-        self._digest = hashlib.sha256()
-
-    def next_batch(self) -> list[memoryview]:
-        """Return the next payloads to send, at least one and about `BATCH_BYTES`; none at the end."""
-        if self.sent and time.perf_counter() > self._stop:
-            self.total = self.sent
-        start = self.sent
-        self.sent = min(self.total, start + max(self.size, BATCH_BYTES // self.size * self.size))
-        return [self.data[at : min(at + self.size, self.sent)] for at in range(start, self.sent, self.size)]
-
-    def take(self, payloads: Sequence[bytes]) -> None:
-        """Check payloads that came back."""
-        for payload in payloads:
-            if len(payload) != min(self.size, len(self.data) - self.received):
-                self.problem = f"frame {self.frames} came back with {len(payload)} bytes"
-            self.received += len(payload)
-            self.frames += 1
-        self._digest.update(b"".join(payloads))
-        if (now := time.perf_counter()) - self._news > NEWS_SECONDS:
-            self._news = now
-            self._print(None)
-
-    def conclude(self, seconds: float) -> bool:
-        """Print the last event; tell whether all is well."""
-        if self.problem is None and self.received != self.total:
-            self.problem = f"{self.received} of {self.total} bytes came back"
-        if self.problem is None and self._digest.digest() != hashlib.sha256(self.data[: self.total]).digest():
-            self.problem = "the sha256 of what came back is not that of what was sent"
-        self._print(self.problem or "", seconds)
-        return self.problem is None
-
-    def _print(self, problem: str | None, seconds: float | None = None) -> None:
-        seconds = time.perf_counter() - self.began if seconds is None else seconds
-        event = Event(self.size, self.received, self.total, self.frames, seconds, problem)
-        print(json.dumps(asdict(event)), flush=True)
-
-
-class Sender(aio.FrameProtocol):
-    """Send as fast as the peer takes it, and receive at the same time."""
-
-    def __init__(self, transfer: Transfer) -> None:
-        super().__init__(FORMAT)
-        self.transfer = transfer
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._held_back = False
-
-    def connected(self) -> None:
-        self._send_more()
-
-    def frames_received(self, frames: list[bytes]) -> None:
-        self.transfer.take(frames)
-        if self.transfer.problem:
-            self.abort()
-
-    def ended(self, error: Exception | None) -> None:
-        if error is not None:
-            self.transfer.problem = self.transfer.problem or str(error)
-        self.done.set_result(None)
-
-    def pause_writing(self) -> None:  # instead of pausing to read: answers that nobody reads would hold the server back
-        self._held_back = True
-
-    def resume_writing(self) -> None:
-        self._held_back = False
-        self._send_more()
-
-    def _send_more(self) -> None:
-        if self._held_back or self.done.done():
-            return
-        if batch := self.transfer.next_batch():
-            self.send_many(batch)
-            asyncio.get_running_loop().call_soon(self._send_more)
-        else:
-            self.send_eof()
-
-
-async def send_with_protocol(transfer: Transfer, host: str, port: int) -> None:
-    _, sender = await asyncio.get_running_loop().create_connection(lambda: Sender(transfer), host, port)
-    while not sender.done.done():
-        received = transfer.received
-        await asyncio.wait([sender.done], timeout=PATIENCE)
-        if transfer.received == received and not sender.done.done():
-            transfer.problem = f"nothing came back for {PATIENCE:g} s"
-            sender.abort()
-
-
-async def send_by_hand(transfer: Transfer, host: str, port: int) -> None:
-    reader, writer = await asyncio.open_connection(host, port)
-
-    async def send() -> None:
-        while batch := transfer.next_batch():
-            for payload in batch:
-                writer.write(len(payload).to_bytes(4, "big") + payload)
-                await writer.drain()
-        writer.write_eof()
-
-    sending = asyncio.create_task(send())
-    payloads: list[bytes] = []
-    held = 0
+def main(argv: list[str], *, turn_ns: int | None = None, repetitions: int | None = None) -> int:
+    """Run the command and return its exit status; turns can be short and few for tests."""
+    args = parse(argv)
+    turn_ns = turn_ns or (QUICK_TURN_NS if args.quick else TURN_NS)
+    repetitions = repetitions or (QUICK_REPETITIONS if args.quick else REPETITIONS)
+    environment = STEADY if args.malloc == "steady" else {}
+    client_core, server_core = two_cores()
+    report = new_report(environment, pinned=server_core is not None)
     try:
-        while not transfer.problem:
-            async with asyncio.timeout(PATIENCE):
-                length = int.from_bytes(await reader.readexactly(4), "big")
-                payloads.append(await reader.readexactly(length))
-            held += length
-            if held >= BATCH_BYTES:
-                transfer.take(payloads)
-                payloads, held = [], 0
-    except TimeoutError:
-        transfer.problem = f"nothing came back for {PATIENCE:g} s"
-    except (asyncio.IncompleteReadError, OSError) as error:
-        transfer.take(payloads)
-        if not isinstance(error, asyncio.IncompleteReadError) or error.partial:
-            transfer.problem = transfer.problem or str(error)
-    finally:
-        sending.cancel()
-        writer.close()
-        with contextlib.suppress(asyncio.CancelledError, OSError):
-            await sending
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(on_core(client_core))
+            setup = Setup(client_program(), {}, report["left_out"], turn_ns, repetitions)
+            start(setup, args.only, environment, server_core, stack)
+            report["versions"] = versions(list(setup.servers))
+            report["contenders"] = {name: ECHOES[name].kind for name in setup.servers}
+            for size, window in itertools.product(args.sizes, args.windows):
+                say(f"{size_text(size)}, window {window}")
+                report["echo"] += cell_rows(setup, size, window)
+    except BenchError as error:
+        say(f"fastframe bench echo: {error}")
+        return 1
+    report["bars"] = echo_verdicts(report)
+    print_echo(report)
+    return save(args, report, echo_markdown)
 
 
-async def echo_by_hand(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(asyncio.IncompleteReadError, OSError):
-        while True:
-            header = await reader.readexactly(4)
-            payload = await reader.readexactly(int.from_bytes(header, "big"))
-            writer.write(header + payload)
-            await writer.drain()
-    writer.close()
+def parse(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="fastframe bench echo",
+        description="Measure what an echo of a frame costs a server: ours each way on each loop, beside asyncio's streams,"
+        " Twisted, socketserver, picows, C, Go and tokio.",
+        epilog="example: fastframe bench echo --only c,callback --sizes 64,16KiB --json echo.json",
+    )
+    parser.add_argument("--quick", action="store_true", help="three sizes and short turns: half a minute, once all is compiled")
+    parser.add_argument("--only", type=names, default=[], metavar="NAME,...", help=f"some of: {', '.join(ECHOES)}")
+    parser.add_argument("--sizes", type=sizes, metavar="SIZE,...", help="of payloads (default: 64,1KiB,16KiB,1MiB)")
+    parser.add_argument("--windows", type=sizes, default=WINDOWS, metavar="N,...", help="frames outstanding (default: 1,64)")
+    parser.add_argument(
+        "--malloc",
+        choices=("steady", "plain"),
+        default="steady",
+        help="whether glibc keeps large blocks, or gives them back as it does when nobody tells it (default: %(default)s)",
+    )
+    add_file_options(parser)
+    args = parser.parse_args(argv)
+    args.sizes = args.sizes or (QUICK_SIZES if args.quick else SIZES)
+    return args
 
 
-async def serve_by_hand() -> None:
-    server = await asyncio.start_server(echo_by_hand, "127.0.0.1", 0)
-    host, port = server.sockets[0].getsockname()
-    print(f"listening on {host}:{port}", flush=True)
-    stopped = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
-    await stopped.wait()
+def names(text: str) -> list[str]:
+    parts = text.split(",")
+    try:
+        chosen(parts)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return parts
 
 
-@contextlib.contextmanager
-def server(way: str) -> Iterator[str]:
-    """Run the server of one way in a process of its own; yield its address."""
-    module = ["fastframe.bench.echo", "serve"] if way == "readexactly" else ["fastframe", "serve", "echo", "--port", "0"]
-    with _python(way, module) as process:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        if not line.startswith("listening on "):
-            raise ValueError(f"the {way} server did not start")
-        yield line.removeprefix("listening on ").strip()
+def sizes(text: str) -> list[int]:
+    return [size(part) for part in text.split(",")]
 
 
-def transfers(way: str, address: str, path: str, sizes: Sequence[int], seconds: float) -> Iterator[Event]:
-    """Send the file in frames of each size, in a client process of its own; yield its events; raise ValueError if it fails."""
-    command = ["fastframe.bench.echo", "send", way, address, path, "--seconds", str(seconds), "--sizes", *map(str, sizes)]
-    with _python(way, command) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            event = Event(**json.loads(line))
-            if event.problem:
-                raise ValueError(f"{way}, {event.size} B: {event.problem}")
-            yield event
-        if process.wait() != 0:
-            raise ValueError(f"the {way} client ended with status {process.returncode}")
+def size(text: str) -> int:
+    number, scale = text, 1
+    for unit, factor in (("KiB", KIB), ("MiB", MIB)):
+        if text.endswith(unit):
+            number, scale = text.removesuffix(unit), factor
+    if not (number.isascii() and number.isdecimal()) or not 0 < int(number) * scale <= 16 * MIB:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 16MiB")
+    return int(number) * scale
 
 
-@contextlib.contextmanager
-def _python(way: str, arguments: list[str]) -> Iterator[subprocess.Popen[str]]:
-    environment = os.environ | ENVIRONMENTS[way]
-    with subprocess.Popen([sys.executable, "-m", *arguments], stdout=subprocess.PIPE, text=True, env=environment) as process:
+def client_program() -> str:
+    try:
+        return str(c_program("client"))
+    except LeftOutError as error:
+        raise BenchError(f"the client: {error}") from None
+
+
+def start(setup: Setup, only: list[str], environment: Mapping[str, str], core: int | None, stack: contextlib.ExitStack) -> None:
+    """Start all servers that can be started."""
+    for name, echo in chosen(only).items():
+        say(f"starting {name}")
         try:
-            yield process
-        finally:
-            process.terminate()
+            setup.servers[name] = stack.enter_context(serving(echo.command(), environment, core))
+        except LeftOutError as error:
+            setup.left_out.append(f"{name}: {error}")
+    if not setup.servers:
+        raise BenchError("; ".join(setup.left_out))
 
 
-def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m fastframe.bench.echo")
-    commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("serve")
-    send = commands.add_parser("send")
-    send.add_argument("way", choices=ENVIRONMENTS)
-    send.add_argument("address")
-    send.add_argument("path")
-    send.add_argument("--sizes", type=int, nargs="+", required=True)
-    send.add_argument("--seconds", type=float, default=float("inf"))
-    options = parser.parse_args(argv)
-    if options.command == "serve":
-        asyncio.run(serve_by_hand())
-        return 0
-    host, _, port = options.address.rpartition(":")
-    way = send_by_hand if options.way == "readexactly" else send_with_protocol
-    with open(options.path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        for size in options.sizes:
-            with memoryview(data) as view:
-                transfer = Transfer(view, size, options.seconds)
-                try:
-                    asyncio.run(way(transfer, host, int(port)))
-                except OSError as error:
-                    transfer.problem = str(error)
-                if not transfer.conclude(time.perf_counter() - transfer.began):
-                    return 1
-    return 0
+def new_report(environment: Mapping[str, str], *, pinned: bool) -> Row:
+    """Return a report without contenders and results."""
+    return {
+        "benchmark": "echo",
+        "machine": machine(),
+        "settings": {
+            "cores_used": "one for the servers, one for the client" if pinned else "not pinned: there is one",
+            "environment": " ".join(f"{key}={value}" for key, value in environment.items()),
+        },
+        "left_out": [],
+        "echo": [],
+    }
 
 
-if __name__ == "__main__":
-    raise SystemExit(main())
+def cell_rows(setup: Setup, size: int, window: int) -> list[Row]:
+    """Let the servers race with payloads of one size and a window; return a row for each.
+
+    Who gives wrong answers is left out of the cell; raise `BenchError` if that is one of ours.
+    """
+    with contextlib.ExitStack() as stack:
+        runners = {}
+        for name, server in setup.servers.items():
+            try:
+                each = stack.enter_context(client_of(ECHOES[name], server, setup.program, size, window))
+                runners[name] = runner(server, each, window, setup.turn_ns)
+            except (BenchError, OSError) as error:
+                reason = f"{name}, {size_text(size)}, window {window}: {error}"
+                if ECHOES[name].kind == "ours":
+                    raise BenchError(reason) from None
+                setup.left_out.append(reason)
+        result = race(runners, setup.repetitions)
+    cell = {"payload": size, "window": window}
+    return [{**cell, "contender": name, "frames": runners[name].frames, **figures(result, name, window)} for name in runners]
+
+
+@contextlib.contextmanager
+def client_of(echo: Echo, server: Server, program: str, size: int, window: int) -> Iterator[Client]:
+    """Yield a client of `server`, with what the two will say to each other."""
+    payloads = some_payloads(size, max(RING_LEAST, min(RING_MOST, RING_SIZE // size)))
+    with tempfile.TemporaryDirectory(prefix="fastframe-bench-") as folder:
+        requests, answers = Path(folder, "requests"), Path(folder, "answers")
+        requests.write_bytes(echo.requests(payloads))
+        answers.write_bytes(echo.answers(payloads))
+        connection = server.connect()
+        echo.greet(connection)
+        with client([program, str(len(payloads)), str(window), str(requests), str(answers)], connection) as each:
+            yield each
+
+
+def figures(result: Race, name: str, window: int) -> Row:
+    """Return what a row has of `name`: spreads of nanoseconds a frame, and of how many times the others' processor time."""
+    everybody = list(result.cpu.turns)
+    bases = everybody if ECHOES[name].kind == "ours" else everybody[:1]
+    latency = {"median": result.median.ns(name)._asdict(), "slow": result.slow.ns(name)._asdict()} if window == 1 else None
+    return {
+        "cpu_ns": result.cpu.ns(name)._asdict(),
+        "wall_ns": result.wall.ns(name)._asdict(),
+        "latency_ns": latency,
+        "ratio": {base: result.cpu.ratio(name, base)._asdict() for base in bases},
+    }

@@ -1,4 +1,4 @@
-"""What a measurement looks like: a table for the terminal, a picture for the rest.
+"""What a measurement looks like: a table for the terminal, a picture, files of JSON and Markdown.
 
 The base install prints plain text; with rich the table is drawn, with matplotlib there is a picture. Colours are from the
 palette of Okabe and Ito, which colour-blind people can tell apart.
@@ -6,10 +6,13 @@ palette of Okabe and Ito, which colour-blind people can tell apart.
 
 from __future__ import annotations
 
+import argparse
+import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
 
 COLOURS: Final = {"compiled": "#0072B2", "pure": "#E69F00", "readexactly": "#D55E00"}
 MARKERS: Final = {"compiled": "o", "pure": "s", "readexactly": "^"}
@@ -37,6 +40,11 @@ def print_rates(rates: Mapping[str, Sequence[Rate]], title: str) -> None:
     """Print a table of MB/s and frames/s to stdout: a row for each size, two columns for each way."""
     heads = ["frame", *(f"{way} {unit}" for way in rates for unit in ("MB/s", "frames/s"))]
     rows = [[size_text(same_size[0].size), *_cells(same_size)] for same_size in zip(*rates.values(), strict=True)]
+    print_table(heads, rows, title)
+
+
+def print_table(heads: Sequence[str], rows: Sequence[Sequence[str]], title: str) -> None:
+    """Print a table, drawn on a terminal with rich; a head is broken at its first space there."""
     try:
         from rich.console import Console  # noqa: PLC0415  an extra
         from rich.table import Table  # noqa: PLC0415
@@ -99,3 +107,26 @@ def draw_rates(rates: Mapping[str, Sequence[Rate]], path: str, title: str, note:
     figure.supxlabel(note, fontsize=8, color="#555555")
     figure.savefig(path, dpi=140)
     plt.close(figure)
+
+
+def say(text: str) -> None:
+    """Say what goes on, or wrong, on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def add_file_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything to FILE, quartiles and machine included")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables to FILE")
+
+
+def save(args: argparse.Namespace, report: dict[str, Any], markdown: Callable[[dict[str, Any]], str]) -> int:
+    """Write the files that were asked for; return the exit status, and say it in one line if that cannot be done."""
+    try:
+        if args.json:
+            args.json.write_text(json.dumps(report, indent=1) + "\n")
+        if args.markdown:
+            args.markdown.write_text(markdown(report), encoding="utf-8")
+    except OSError as error:
+        say(f"fastframe bench {report['benchmark']}: {error}")
+        return 1
+    return 0

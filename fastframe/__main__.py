@@ -13,6 +13,7 @@ COMMANDS = {
     "serve echo": ("fastframe.servers.echo", "serve_main", "answer each frame with itself"),
     "echo": ("fastframe.servers.echo", "client_main", "send texts as frames to an echo server, print the answers"),
     "bench codec": ("fastframe.bench.codec", "main", "time the codec beside the physical limit and its peers"),
+    "bench echo": ("fastframe.bench.echo", "main", "what an echo costs a server, beside its peers and one in C"),
 }
 
 

@@ -8,7 +8,7 @@ import tarfile
 
 import pytest
 
-from fastframe.bench import demo, echo, report
+from fastframe.bench import demo, report, sweep
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_demo_tells_when_the_compiled_codec_is_not_here(short, path, tmp_path, c
 
 
 def test_a_server_that_does_not_start_is_told(short, path, capsys, monkeypatch):
-    monkeypatch.setattr(echo, "ENVIRONMENTS", {way: {"FASTFRAME_IMPLEMENTATION": "nonsense"} for way in echo.ENVIRONMENTS})
+    monkeypatch.setattr(sweep, "ENVIRONMENTS", {way: {"FASTFRAME_IMPLEMENTATION": "nonsense"} for way in sweep.ENVIRONMENTS})
     assert demo.main(["--file", path]) == 1
     assert "did not start" in capsys.readouterr().err
 

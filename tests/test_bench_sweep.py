@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from fastframe import aio
-from fastframe.bench import demo, echo
+from fastframe.bench import demo, sweep
 
 
 class Wrong(aio.FrameProtocol):
@@ -38,7 +38,7 @@ def serving(protocol):
     async def main():
         nonlocal stop
         stop = asyncio.Event()
-        async with await aio.serve(protocol, "127.0.0.1", 0, format=echo.FORMAT) as server:
+        async with await aio.serve(protocol, "127.0.0.1", 0, format=sweep.FORMAT) as server:
             addresses.extend(server.addresses)
             ready.set()
             await stop.wait()
@@ -72,8 +72,8 @@ WAYS = ["pure", "readexactly"]
 
 @pytest.mark.parametrize("way", WAYS)
 def test_a_file_comes_back_whole_at_every_size(way, path):
-    with echo.server(way) as address:
-        events = [event for event in echo.transfers(way, address, path, [1000, 65536, 1 << 20], 60) if event.problem == ""]
+    with sweep.server(way) as address:
+        events = [event for event in sweep.transfers(way, address, path, [1000, 65536, 1 << 20], 60) if event.problem == ""]
     assert [(event.size, event.total, event.received) for event in events] == [
         (size, 300_001, 300_001) for size in (1000, 65536, 1 << 20)
     ]
@@ -81,8 +81,8 @@ def test_a_file_comes_back_whole_at_every_size(way, path):
 
 
 def test_a_transfer_without_time_sends_the_beginning_and_checks_it(path):
-    with echo.server("pure") as address:
-        event = list(echo.transfers("pure", address, path, [100], 0.0))[-1]
+    with sweep.server("pure") as address:
+        event = list(sweep.transfers("pure", address, path, [100], 0.0))[-1]
     assert event.problem == ""
     assert 0 <= event.received == event.total < 300_001
 
@@ -99,7 +99,7 @@ def test_a_wrong_byte_or_border_is_found(way, fault, path):
             self.send_many(wrong)
 
     with serving(Faulty) as address, pytest.raises(ValueError, match=r"came back|sha256"):
-        list(echo.transfers(way, address, path, [1000], 60))
+        list(sweep.transfers(way, address, path, [1000], 60))
     assert Faulty.faults
 
 
@@ -111,7 +111,7 @@ def test_a_server_that_hangs_up_is_found(way, path):
             self.close()
 
     with serving(HangsUp) as address, pytest.raises(ValueError, match=way):
-        list(echo.transfers(way, address, path, [1000], 60))
+        list(sweep.transfers(way, address, path, [1000], 60))
 
 
 def test_demo_ends_with_status_1_when_a_byte_is_wrong(path, monkeypatch, capsys, tmp_path):
@@ -119,7 +119,7 @@ def test_demo_ends_with_status_1_when_a_byte_is_wrong(path, monkeypatch, capsys,
         def frames_received(self, frames):
             self.send_many(Wrong.flipped_byte(frames))
 
-    monkeypatch.setattr(echo, "server", lambda way: serving(Faulty))
+    monkeypatch.setattr(sweep, "server", lambda way: serving(Faulty))
     assert demo.main(["--file", path, "--png", str(tmp_path / "picture.png")]) == 1
     assert "sha256" in capsys.readouterr().err
     assert not (tmp_path / "picture.png").exists()

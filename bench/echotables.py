@@ -1,0 +1,107 @@
+"""The echo benchmark's report to read: a row for each server, a column for each size and window.
+
+Markdown has the spread as well: plus and minus half of what lies between the quartiles of the turns, in percent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from .report import print_table, size_text
+from .tables import bars_table, print_verdicts, ratio_text, table_text
+
+Row = dict[str, Any]
+Cell = Callable[[Row, str], str]
+
+INTRODUCTION = (
+    "Made by `fastframe bench echo --markdown`. Each server has a process of its own and answers in turns; a figure is the"
+    " median of the turns ± half of what lies between the quartiles. Processor time is the server's alone, as the kernel accounts for it; a"
+    " ratio is taken turn by turn. x64: 64 frames outstanding. picows answers WebSocket frames, which carry the same payloads,"
+    " all others u32be frames."
+)
+
+
+def echo_tables(report: Row, cpu: Cell) -> list[tuple[str, list[str], list[list[str]]]]:
+    """Return title, heads and rows of each table; `cpu` shows the first one's cells."""
+    base = next(iter(report["contenders"]))
+    everywhere = list(dict.fromkeys((row["payload"], row["window"]) for row in report["echo"]))
+    one_by_one = [cell for cell in everywhere if cell[1] == 1]
+    parts = [
+        ("server's processor time, us a message", everywhere, cpu),
+        (f"the same, times {base}", everywhere, ratio_cell),
+        ("messages a second", everywhere, rate_cell),
+        ("us until the answer was here: median, 99 %", one_by_one, latency_cell),
+    ]
+    return [(title, heads(cells), rows(report, cells, text, base)) for title, cells, text in parts if cells]
+
+
+def heads(cells: list[tuple[int, int]]) -> list[str]:
+    return ["server", *(f"{size_text(payload)} x{window}" for payload, window in cells)]
+
+
+def rows(report: Row, cells: list[tuple[int, int]], text: Cell, base: str) -> list[list[str]]:
+    found = {(row["contender"], row["payload"], row["window"]): row for row in report["echo"]}
+
+    def cell(name: str, payload: int, window: int) -> str:
+        row = found.get((name, payload, window))
+        return text(row, base) if row else ""
+
+    return [[name, *(cell(name, *where) for where in cells)] for name in report["contenders"]]
+
+
+def cpu_cell(row: Row, base: str) -> str:  # noqa: ARG001
+    return us_text(row["cpu_ns"]["median"])
+
+
+def cpu_and_spread_cell(row: Row, base: str) -> str:
+    cpu = row["cpu_ns"]
+    return f"{cpu_cell(row, base)} ±{50 * (cpu['upper'] - cpu['lower']) / cpu['median']:.0f} %"
+
+
+def ratio_cell(row: Row, base: str) -> str:
+    return ratio_text(row["ratio"][base]["median"]) if base in row["ratio"] else ""
+
+
+def rate_cell(row: Row, base: str) -> str:  # noqa: ARG001
+    return f"{1e9 / row['wall_ns']['median']:,.0f}"
+
+
+def latency_cell(row: Row, base: str) -> str:  # noqa: ARG001
+    latency = row["latency_ns"]
+    return f"{latency['median']['median'] / 1000:,.0f}, {latency['slow']['median'] / 1000:,.0f}"
+
+
+def us_text(ns: float) -> str:
+    return f"{ns / 1000:.2f}" if ns < 10_000 else f"{ns / 1000:,.1f}" if ns < 100_000 else f"{ns / 1000:,.0f}"
+
+
+def about(report: Row) -> list[tuple[str, Any]]:
+    """Return what the figures depend on, by name."""
+    everything = [*report["machine"].items(), *report["versions"].items(), *report["settings"].items()]
+    return [(name, value) for name, value in everything if value != ""]
+
+
+def print_echo(report: Row) -> None:
+    for key, value in about(report):
+        print(f"{key + ':':<18}{value}")
+    for reason in report["left_out"]:
+        print("left out:", reason)
+    for title, names, lines in echo_tables(report, cpu_cell):
+        print_table(names, lines, title)
+    print_verdicts(report)
+
+
+def echo_markdown(report: Row) -> str:
+    """Return the whole report as a page of the documentation."""
+    parts = [
+        "# Benchmarks: the echo server",
+        INTRODUCTION,
+        table_text(["", ""], [[name, str(value)] for name, value in about(report)]),
+        "\n".join(f"- left out: {reason}" for reason in report["left_out"]),
+    ]
+    for title, names, lines in echo_tables(report, cpu_and_spread_cell):
+        parts += [f"## {title[0].upper()}{title[1:]}", table_text(names, lines)]
+    if report["bars"]:
+        parts += ["## The bars", bars_table(report)]
+    return "\n\n".join(part for part in parts if part) + "\n"

@@ -1,0 +1,135 @@
+"""The processes of the echo benchmark: servers, each on a port of its own, and the client; pinned, accounted, ended.
+
+A server prints `listening on 127.0.0.1:PORT` when it accepts. What it uses is asked of the kernel: the time on the processor of
+all its threads, also of those that have ended, in nanoseconds; and the memory that is its own (Pss).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from .entry import LeftOutError
+
+LISTENING: Final = "listening on 127.0.0.1:"
+CPU_CLOCK: Final = 2  # CPUCLOCK_SCHED: exact, where the others count ticks
+
+
+class BenchError(Exception):
+    """A measurement cannot be made; the text says why in one line."""
+
+
+class Turn(NamedTuple):
+    """What some frames took: nanoseconds altogether, and with one frame outstanding the median and 99th percentile of one."""
+
+    ns: int
+    median: int
+    slow: int
+
+
+class Server:
+    """A server process that listens."""
+
+    def __init__(self, process: subprocess.Popen[str], port: int) -> None:
+        self.process = process
+        self.port = port
+
+    def cpu_ns(self) -> int:
+        """Return the time that all its threads have had on the processor, in nanoseconds."""
+        return time.clock_gettime_ns(
+            ~self.process.pid << 3 | CPU_CLOCK
+        )  # the clock's number, as clock_getcpuclockid(3) makes it
+
+    def memory(self) -> int:
+        """Return its own memory in bytes: what it shares with others counts in part."""
+        rollup = Path(f"/proc/{self.process.pid}/smaps_rollup").read_text()
+        return next(int(line.split()[1]) << 10 for line in rollup.splitlines() if line.startswith("Pss:"))
+
+    def connect(self) -> socket.socket:
+        connection = socket.create_connection(("127.0.0.1", self.port))
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return connection
+
+
+@contextlib.contextmanager
+def serving(command: list[str], environment: Mapping[str, str], core: int | None = None) -> Iterator[Server]:
+    """Run a server; raise `LeftOutError` with the last thing that it said if it does not come to listen."""
+    with tempfile.TemporaryFile("w+") as complaints:
+        with on_core(core):
+            process = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=complaints, text=True, env=os.environ | environment
+            )
+        with process, ending(process):
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            if not line.startswith(LISTENING):
+                complaints.seek(0)
+                raise LeftOutError((complaints.read().strip().splitlines() or ["it does not start"])[-1])
+            yield Server(process, int(line.removeprefix(LISTENING)))
+
+
+class Client:
+    """The client process, on a connection that stands; `client.c` tells what it does."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+
+    def run(self, count: int) -> Turn:
+        """Send `count` frames and await their answers; raise `BenchError` if they are not what they should be."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.write(f"{count}\n")
+            self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        if not line:
+            assert self.process.stderr is not None
+            raise BenchError(self.process.stderr.read().strip() or f"the client ended with status {self.process.wait()}")
+        return Turn(*map(int, line.split()))
+
+
+@contextlib.contextmanager
+def client(command: list[str], connection: socket.socket) -> Iterator[Client]:
+    """Run the client on `connection`, which becomes its own; the number of its socket is put behind the program's name."""
+    number, pipe = connection.fileno(), subprocess.PIPE
+    process = subprocess.Popen(
+        [command[0], str(number), *command[1:]], stdin=pipe, stdout=pipe, stderr=pipe, text=True, pass_fds=[number]
+    )
+    connection.close()
+    with process, ending(process):
+        yield Client(process)
+
+
+@contextlib.contextmanager
+def ending(process: subprocess.Popen[str]) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        process.kill()
+
+
+def two_cores() -> tuple[int | None, int | None]:
+    """Return one core for clients and one for servers, or None for both where there is but one."""
+    cores = sorted(os.sched_getaffinity(0))
+    return (cores[0], cores[1]) if len(cores) > 1 else (None, None)
+
+
+@contextlib.contextmanager
+def on_core(core: int | None) -> Iterator[None]:
+    """Let what is started here run on this core alone; None: wherever the kernel likes."""
+    if core is None:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)

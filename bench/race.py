@@ -1,0 +1,69 @@
+"""A race of servers: each answers some frames in its turn, and what the kernel charged the server for that is noted.
+
+Processor time is the figure: how long a turn took tells as much of the client, which has a core of its own and is kept busy by
+every fast server. A slow server gets fewer frames, so that each has turns of about the same length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+
+from .measure import Results
+
+if TYPE_CHECKING:
+    from .processes import Server, Turn
+
+TURN_NS: Final = 80_000_000  # long against a tick of the kernel, and against another process that has the core for one
+
+
+class Runs(Protocol):
+    """A client, whatever it speaks."""
+
+    def run(self, count: int, /) -> Turn: ...
+
+
+class Runner(NamedTuple):
+    server: Server
+    client: Runs
+    frames: int  # a turn
+
+
+class Race(NamedTuple):
+    """What a frame took, by name and turn, in nanoseconds.
+
+    `cpu`: of the server's processor. `wall`: of everybody's time. `median`, `slow`: the median and the 99th percentile of the
+    time from sending a frame until its answer was here, if there was one at a time, else 0.
+    """
+
+    cpu: Results
+    wall: Results
+    median: Results
+    slow: Results
+
+
+def runner(server: Server, client: Runs, window: int, turn_ns: int) -> Runner:
+    """Warm both up, and find out how many frames make a turn: at least two windows full."""
+    count = 2 * window
+    while True:
+        took = client.run(count).ns
+        if took > turn_ns // 4:
+            return Runner(server, client, max(2 * window, count * turn_ns // took))
+        count *= 2
+
+
+def race(runners: Mapping[str, Runner], repetitions: int) -> Race:
+    """Have each run once in each of `repetitions` turns; raise `BenchError` for an answer that is not what it should be."""
+    result = Race(*(Results({name: [] for name in runners}) for _ in Race._fields))
+    order = list(runners)
+    for _ in range(repetitions):
+        for name in order:
+            server, client, frames = runners[name]
+            before = server.cpu_ns()
+            turn = client.run(frames)
+            result.cpu.turns[name].append(max(1, server.cpu_ns() - before) / frames)
+            result.wall.turns[name].append(turn.ns / frames)
+            result.median.turns[name].append(turn.median)
+            result.slow.turns[name].append(turn.slow)
+        order.append(order.pop(0))  # nobody always follows the same neighbour
+    return result
