@@ -75,6 +75,18 @@ def echo_verdicts(report: Row) -> list[Row]:
     return [each for each in found if each["cells"]]
 
 
+def connection_verdicts(report: Row) -> list[Row]:
+    """Return the bars of idle connections: their memory, where they are plain, and the echo beside them."""
+    rows = {row["contender"]: row for row in report["connections"] if report["contenders"][row["contender"]] == "ours"}
+    memory = {name: row["bytes"] / KIB for name, row in rows.items() if report["settings"]["tls"] == "no"}
+    echo = {name: row["slow"]["ratio"]["median"] for name, row in rows.items()}
+    found = [
+        verdict("KiB an idle connection", memory, worst=4),
+        verdict("99 % of the echoes, times without idle connections", echo, worst=1.2),
+    ]
+    return [each for each in found if each["cells"]]
+
+
 def verdict(text: str, cells: dict[str, float], median: float | None = None, worst: float | None = None) -> Row:
     """Return what was reached: `cells` are the ratios by name, `median` and `worst` the bars. Over: the cells over `worst`."""
     reached = {"median": statistics.median(cells.values()), "worst": max(cells.values())} if cells else {}

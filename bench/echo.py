@@ -96,8 +96,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--quick", action="store_true", help="three sizes and short turns: half a minute, once all is compiled")
     parser.add_argument("--only", type=names, default=[], metavar="NAME,...", help=f"some of: {', '.join(ECHOES)}")
-    parser.add_argument("--sizes", type=sizes, metavar="SIZE,...", help="of payloads (default: 64,1KiB,16KiB,1MiB)")
-    parser.add_argument("--windows", type=sizes, default=WINDOWS, metavar="N,...", help="frames outstanding (default: 1,64)")
+    parser.add_argument("--sizes", type=numbers, metavar="SIZE,...", help="of payloads (default: 64,1KiB,16KiB,1MiB)")
+    parser.add_argument("--windows", type=numbers, default=WINDOWS, metavar="N,...", help="frames outstanding (default: 1,64)")
     parser.add_argument(
         "--malloc",
         choices=("steady", "plain"),
@@ -119,11 +119,12 @@ def names(text: str) -> list[str]:
     return parts
 
 
-def sizes(text: str) -> list[int]:
-    return [size(part) for part in text.split(",")]
+def numbers(text: str) -> list[int]:
+    return [whole_number(part) for part in text.split(",")]
 
 
-def size(text: str) -> int:
+def whole_number(text: str) -> int:
+    """Parse 64, 16KiB or 1MiB."""
     number, scale = text, 1
     for unit, factor in (("KiB", KIB), ("MiB", MIB)):
         if text.endswith(unit):

@@ -1,4 +1,4 @@
-"""The echo benchmark's report to read: a row for each server, a column for each size and window.
+"""The reports on echo servers to read: a row for each, a column for each size and window, or for each cost of idle connections.
 
 Markdown has the spread as well: plus and minus half of what lies between the quartiles of the turns, in percent.
 """
@@ -13,17 +13,23 @@ from .tables import bars_table, print_verdicts, ratio_text, table_text
 
 Row = dict[str, Any]
 Cell = Callable[[Row, str], str]
+Table = tuple[str, list[str], list[list[str]]]  # title, heads, rows
 
-INTRODUCTION = (
+ECHO_INTRODUCTION = (
     "Made by `fastframe bench echo --markdown`. Each server has a process of its own and answers in turns; a figure is the"
-    " median of the turns ± half of what lies between the quartiles. Processor time is the server's alone, as the kernel accounts for it; a"
-    " ratio is taken turn by turn. x64: 64 frames outstanding. picows answers WebSocket frames, which carry the same payloads,"
-    " all others u32be frames."
+    " median of the turns ± half of what lies between the quartiles. Processor time is the server's alone, as the kernel"
+    " accounts for it; a ratio is taken turn by turn. x64: 64 frames outstanding. picows answers WebSocket frames, which"
+    " carry the same payloads, all others u32be frames."
+)
+CONNECTIONS_INTRODUCTION = (
+    "Made by `fastframe bench connections --markdown`. Memory is the server's own (Pss) with the connections less without"
+    " them, each after its first frame. Two servers echo frames of 64 B one at a time, in turns: one with idle connections,"
+    " one without any. A figure is the median of the turns, a ratio is taken turn by turn."
 )
 
 
-def echo_tables(report: Row, cpu: Cell) -> list[tuple[str, list[str], list[list[str]]]]:
-    """Return title, heads and rows of each table; `cpu` shows the first one's cells."""
+def echo_tables(report: Row, cpu: Cell) -> list[Table]:
+    """Return all tables; `cpu` shows the first one's cells."""
     base = next(iter(report["contenders"]))
     everywhere = list(dict.fromkeys((row["payload"], row["window"]) for row in report["echo"]))
     one_by_one = [cell for cell in everywhere if cell[1] == 1]
@@ -72,6 +78,23 @@ def latency_cell(row: Row, base: str) -> str:  # noqa: ARG001
     return f"{latency['median']['median'] / 1000:,.0f}, {latency['slow']['median'] / 1000:,.0f}"
 
 
+def connection_tables(report: Row) -> list[Table]:
+    """Return the one table, if there is anything to show."""
+    found = report["connections"]
+    if not found:
+        return []
+    names = ["server", "KiB each", *(head for part in ("median", "99 %", "processor") for head in (part, "with", "times"))]
+    lines = []
+    for row in found:
+        line = [row["contender"], f"{row['bytes'] / 1024:.2f}"]
+        for kind in ("median", "slow", "cpu"):
+            line += [us_text(row[kind][which]["median"]) for which in ("without", "with")]
+            line.append(ratio_text(row[kind]["ratio"]["median"]))
+        lines.append(line)
+    over = "over TLS" if report["settings"]["tls"] == "yes" else "plain"
+    return [(f"{found[0]['count']:,} idle connections, {over}; an echo without and with them, us", names, lines)]
+
+
 def us_text(ns: float) -> str:
     return f"{ns / 1000:.2f}" if ns < 10_000 else f"{ns / 1000:,.1f}" if ns < 100_000 else f"{ns / 1000:,.0f}"
 
@@ -83,24 +106,36 @@ def about(report: Row) -> list[tuple[str, Any]]:
 
 
 def print_echo(report: Row) -> None:
+    print_report(report, echo_tables(report, cpu_cell))
+
+
+def print_connections(report: Row) -> None:
+    print_report(report, connection_tables(report))
+
+
+def print_report(report: Row, tables: list[Table]) -> None:
     for key, value in about(report):
         print(f"{key + ':':<18}{value}")
     for reason in report["left_out"]:
         print("left out:", reason)
-    for title, names, lines in echo_tables(report, cpu_cell):
+    for title, names, lines in tables:
         print_table(names, lines, title)
     print_verdicts(report)
 
 
 def echo_markdown(report: Row) -> str:
     """Return the whole report as a page of the documentation."""
-    parts = [
-        "# Benchmarks: the echo server",
-        INTRODUCTION,
-        table_text(["", ""], [[name, str(value)] for name, value in about(report)]),
-        "\n".join(f"- left out: {reason}" for reason in report["left_out"]),
-    ]
-    for title, names, lines in echo_tables(report, cpu_and_spread_cell):
+    return page(report, "# Benchmarks: the echo server", ECHO_INTRODUCTION, echo_tables(report, cpu_and_spread_cell))
+
+
+def connections_markdown(report: Row) -> str:
+    return page(report, "# Benchmarks: idle connections", CONNECTIONS_INTRODUCTION, connection_tables(report))
+
+
+def page(report: Row, heading: str, introduction: str, tables: list[Table]) -> str:
+    parts = [heading, introduction, table_text(["", ""], [[name, str(value)] for name, value in about(report)])]
+    parts.append("\n".join(f"- left out: {reason}" for reason in report["left_out"]))
+    for title, names, lines in tables:
         parts += [f"## {title[0].upper()}{title[1:]}", table_text(names, lines)]
     if report["bars"]:
         parts += ["## The bars", bars_table(report)]

@@ -14,11 +14,12 @@ COMMANDS = {
     "echo": ("fastframe.servers.echo", "client_main", "send texts as frames to an echo server, print the answers"),
     "bench codec": ("fastframe.bench.codec", "main", "time the codec beside the physical limit and its peers"),
     "bench echo": ("fastframe.bench.echo", "main", "what an echo costs a server, beside its peers and one in C"),
+    "bench connections": ("fastframe.bench.connections", "main", "the memory and the time that idle connections take"),
 }
 
 
 def usage() -> str:
-    commands = "\n".join(f"  fastframe {name:<12} {summary}" for name, (_, _, summary) in COMMANDS.items())
+    commands = "\n".join(f"  fastframe {name:<18} {summary}" for name, (_, _, summary) in COMMANDS.items())
     return f"usage: fastframe COMMAND [OPTION ...]\n\n{commands}\n\nfastframe COMMAND --help tells more, with an example."
 
 

@@ -1,0 +1,240 @@
+"""`fastframe bench connections`: what connections cost our server while nobody speaks on them.
+
+For each way and loop there are two servers: one with N connections that are idle, and one without any. Of the first, the memory
+(Pss: what it shares with others counts in part) is taken before the connections come and after, when each has carried one frame
+there and back, so that nothing is still to be made for the first frame. Then both servers echo frames of 64 B on one more
+connection, one at a time, in turns: does it take longer with the others there?
+
+This process is the client. Its N sockets have many source addresses, for the ports of one would run out, and a server may allow
+only so many connections from one. glibc runs as it comes: how it keeps memory is part of what is asked.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import resource
+import socket
+import ssl
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from .bars import connection_verdicts
+from .echo import client_of, client_program, names, whole_number
+from .echoes import ECHOES, Echo, chosen, versions
+from .echotables import connections_markdown, print_connections
+from .entry import LeftOutError
+from .measure import machine
+from .processes import BenchError, Server, Turn, on_core, serving, two_cores
+from .race import TURN_NS, Race, Runs, race, runner
+from .report import add_file_options, save, say
+from .workloads import some_payloads
+
+COUNT: Final = 10_000
+TLS_COUNT: Final = 5_000
+QUICK_COUNT: Final = 1_000
+PER_SOURCE: Final = 100  # connections from one address
+FIRST_SOURCE: Final = 0x7F000002  # 127.0.0.2
+OWN_FILES: Final = 100  # of this process, and of the server, besides the connections
+PAYLOAD: Final = 64
+REPETITIONS: Final = 21
+QUICK_REPETITIONS: Final = 5
+PATIENCE: Final = 30.0  # seconds for a connection and its first frame
+
+Row = dict[str, Any]
+
+
+class Tls(NamedTuple):
+    certificate: str  # the server's: a file with key and chain
+    context: ssl.SSLContext  # the client's
+
+
+class Setup(NamedTuple):
+    """What holds for all servers."""
+
+    program: str  # the client
+    connections: int
+    tls: Tls | None
+    core: int | None
+    turn_ns: int
+    repetitions: int
+
+
+def main(argv: list[str], *, turn_ns: int = TURN_NS, repetitions: int | None = None) -> int:
+    """Run the command and return its exit status; turns can be short and few for tests."""
+    args = parse(argv)
+    repetitions = repetitions or (QUICK_REPETITIONS if args.quick else REPETITIONS)
+    report = new_report(list(chosen(args.only)), tls=args.tls)
+    client_core, server_core = two_cores()
+    try:
+        allow_files(args.count + OWN_FILES)
+        with on_core(client_core), certificate(wanted=args.tls) as tls:
+            setup = Setup(client_program(), args.count, tls, server_core, turn_ns, repetitions)
+            for name in report["contenders"]:
+                say(f"{name}: {args.count:,} connections")
+                try:
+                    report["connections"].append({"contender": name, **measured(ECHOES[name], setup)})
+                except LeftOutError as error:
+                    report["left_out"].append(f"{name}: {error}")
+    except (BenchError, OSError) as error:
+        say(f"fastframe bench connections: {error}")
+        return 1
+    report["bars"] = connection_verdicts(report)
+    print_connections(report)
+    return save(args, report, connections_markdown)
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="fastframe bench connections",
+        description="Measure the memory that an idle connection takes of our server, and what many do to an echo.",
+        epilog="example: fastframe bench connections --tls --only callback --json connections.json",
+    )
+    parser.add_argument("--quick", action="store_true", help=f"{QUICK_COUNT:,} connections and fewer turns")
+    parser.add_argument("--count", type=whole_number, metavar="N", help=f"connections (default: {COUNT:,}; TLS: {TLS_COUNT:,})")
+    parser.add_argument("--tls", action="store_true", help="over TLS, with a certificate made by trustme; ours on asyncio only")
+    parser.add_argument(
+        "--only",
+        type=names,
+        default=["callback", "stream"],
+        metavar="NAME,...",
+        help="as for bench echo (default: callback,stream)",
+    )
+    add_file_options(parser)
+    args = parser.parse_args(argv)
+    args.count = args.count or (QUICK_COUNT if args.quick else TLS_COUNT if args.tls else COUNT)
+    if args.tls and any(ECHOES[name].kind != "ours" or name == "sync" for name in chosen(args.only)):
+        parser.error("only ours on asyncio's loops have TLS here: callback, batch, stream")
+    return args
+
+
+def new_report(entered: list[str], *, tls: bool) -> Row:
+    return {
+        "benchmark": "connections",
+        "machine": machine(),
+        "versions": versions(entered) | ({"OpenSSL": ssl.OPENSSL_VERSION} if tls else {}),
+        "settings": {"tls": "yes" if tls else "no"},
+        "left_out": [],
+        "contenders": {name: ECHOES[name].kind for name in entered},
+        "connections": [],
+    }
+
+
+def allow_files(count: int) -> None:
+    """Let this process, and the servers that it starts, open so many files."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and count > hard:
+        raise BenchError(f"no process may open {count:,} files here, {hard:,} at most: --count {hard - OWN_FILES}")
+    if soft != resource.RLIM_INFINITY and count > soft:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
+
+
+@contextlib.contextmanager
+def certificate(*, wanted: bool) -> Iterator[Tls | None]:
+    if not wanted:
+        yield None
+        return
+    try:
+        trustme = importlib.import_module("trustme")
+    except ModuleNotFoundError:
+        raise BenchError("trustme, which makes the certificate, is not installed") from None
+    authority = trustme.CA()
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    with tempfile.TemporaryDirectory(prefix="fastframe-bench-") as folder:
+        path = Path(folder, "certificate.pem")
+        path.write_bytes(authority.issue_cert("localhost").private_key_and_cert_chain_pem.bytes())
+        yield Tls(str(path), context)
+
+
+def measured(echo: Echo, setup: Setup) -> Row:
+    """Return what idle connections cost a server: bytes each, and spreads of nanoseconds without and with them."""
+    command = echo.command() + ([setup.tls.certificate] if setup.tls else [])
+    with (
+        serving(command, {}, setup.core) as quiet,
+        serving(command, {}, setup.core) as busy,
+        speaker(echo, quiet, setup) as quiet_client,
+    ):
+        with speaker(echo, busy, setup) as first:
+            first.run(100)  # what the first connection makes for all is none of the others' doing
+        before = busy.memory()
+        with idle(busy, echo, setup), speaker(echo, busy, setup) as busy_client:
+            after = busy.memory()
+            runners = {
+                "without": runner(quiet, quiet_client, 1, setup.turn_ns),
+                "with": runner(busy, busy_client, 1, setup.turn_ns),
+            }
+            result = race(runners, setup.repetitions)
+    memory = {"before": before, "after": after}
+    return {"count": setup.connections, "memory": memory, "bytes": (after - before) / setup.connections, **figures(result)}
+
+
+def figures(result: Race) -> Row:
+    """Return the spreads of the median and the 99th percentile of a turn, and of what an echo costs the processor."""
+    found: Row = {}
+    for kind, results in (("median", result.median), ("slow", result.slow), ("cpu", result.cpu)):
+        found[kind] = {name: results.ns(name)._asdict() for name in ("without", "with")}
+        found[kind]["ratio"] = results.ratio("with", "without")._asdict()
+    return found
+
+
+@contextlib.contextmanager
+def speaker(echo: Echo, server: Server, setup: Setup) -> Iterator[Runs]:
+    """Yield a client on a connection of its own."""
+    if setup.tls is None:
+        with client_of(echo, server, setup.program, PAYLOAD, 1) as client:
+            yield client
+        return
+    with connect(server, 0, setup.tls) as connection:
+        yield Speaker(connection, echo)
+
+
+class Speaker:
+    """The client in Python, for a connection that `native/client.c` cannot speak on: TLS. One frame at a time."""
+
+    def __init__(self, connection: socket.socket, echo: Echo) -> None:
+        self.connection = connection
+        self.exchanges = [(echo.requests([payload]), echo.answers([payload])) for payload in some_payloads(PAYLOAD, 251)]
+
+    def run(self, count: int) -> Turn:
+        """Send `count` frames, each when the last one has been answered; raise `BenchError` if one is not what it should be."""
+        latencies = []
+        for number in range(count):
+            request, answer = self.exchanges[number % len(self.exchanges)]
+            began = time.perf_counter_ns()
+            self.connection.sendall(request)
+            received = self.connection.recv(len(answer))
+            while 0 < len(received) < len(answer) and (more := self.connection.recv(len(answer) - len(received))):
+                received += more
+            latencies.append(time.perf_counter_ns() - began)
+            if received != answer:
+                raise BenchError("an answer is not what was sent")
+        latencies.sort()
+        return Turn(sum(latencies), latencies[count // 2], latencies[count * 99 // 100])
+
+
+@contextlib.contextmanager
+def idle(server: Server, echo: Echo, setup: Setup) -> Iterator[None]:
+    """Open connections that stay, and have each carry one frame: when it is back, the server has accepted all before it."""
+    with contextlib.ExitStack() as stack:
+        for number in range(setup.connections):
+            try:
+                connection = stack.enter_context(connect(server, number, setup.tls))
+                if setup.tls is None:
+                    echo.greet(connection)
+                Speaker(connection, echo).run(1)
+            except (OSError, BenchError) as error:
+                raise BenchError(f"connection {number + 1:,} is not served: {error}") from None
+        yield
+
+
+def connect(server: Server, number: int, tls: Tls | None) -> socket.socket:
+    """Return a connection, `PER_SOURCE` of successive numbers from one address."""
+    source = socket.inet_ntoa((FIRST_SOURCE + number // PER_SOURCE).to_bytes(4, "big"))
+    connection = socket.create_connection(("127.0.0.1", server.port), PATIENCE, (source, 0))
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return tls.context.wrap_socket(connection, server_hostname="localhost") if tls else connection
