@@ -80,6 +80,8 @@ def main(argv: list[str], *, turn_ns: int = TURN_NS, repetitions: int | None = N
                     report["connections"].append({"contender": name, **measured(ECHOES[name], setup)})
                 except LeftOutError as error:
                     report["left_out"].append(f"{name}: {error}")
+        if not report["connections"]:
+            raise BenchError("; ".join(report["left_out"]))
     except (BenchError, OSError) as error:
         say(f"fastframe bench connections: {error}")
         return 1

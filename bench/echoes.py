@@ -7,6 +7,7 @@ cannot be compiled, is found out when it is started.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import re
 import shutil
@@ -108,11 +109,12 @@ def chosen(parts: list[str]) -> dict[str, Echo]:
 
 def versions(names: list[str]) -> dict[str, str]:
     """Return the versions of what `names` run on, as far as they can be asked."""
-    packages = {part for name in names for part in name.split("/")}
-    found = {
-        part: importlib.metadata.version(part) for part in sorted(packages & {"aiofastnet", "picows", "twisted", "uvloop"})
-    }
+    parts = {part for name in names for part in name.split("/")}
+    found = {}
+    for package in sorted(parts & {"aiofastnet", "picows", "twisted", "uvloop"}):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[package] = importlib.metadata.version(package)
     for name, command in (("c", ["cc", "--version"]), ("go", ["go", "version"]), ("tokio", ["rustc", "--version"])):
-        if name in packages and shutil.which(command[0]):
+        if name in parts and shutil.which(command[0]):
             found[command[0]] = subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines()[0]
     return found

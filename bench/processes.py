@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from .entry import LeftOutError
 
@@ -78,7 +78,7 @@ def serving(command: list[str], environment: Mapping[str, str], core: int | None
 class Client:
     """The client process, on a connection that stands; `client.c` tells what it does."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self.process = process
 
     def run(self, count: int) -> Turn:
@@ -86,12 +86,13 @@ class Client:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         with contextlib.suppress(BrokenPipeError):
-            self.process.stdin.write(f"{count}\n")
-            self.process.stdin.flush()
+            self.process.stdin.write(b"%d\n" % count)
         line = self.process.stdout.readline()
         if not line:
             assert self.process.stderr is not None
-            raise BenchError(self.process.stderr.read().strip() or f"the client ended with status {self.process.wait()}")
+            raise BenchError(
+                self.process.stderr.read().decode().strip() or f"the client ended with status {self.process.wait()}"
+            )
         return Turn(*map(int, line.split()))
 
 
@@ -99,16 +100,15 @@ class Client:
 def client(command: list[str], connection: socket.socket) -> Iterator[Client]:
     """Run the client on `connection`, which becomes its own; the number of its socket is put behind the program's name."""
     number, pipe = connection.fileno(), subprocess.PIPE
-    process = subprocess.Popen(
-        [command[0], str(number), *command[1:]], stdin=pipe, stdout=pipe, stderr=pipe, text=True, pass_fds=[number]
-    )
+    arguments = [command[0], str(number), *command[1:]]
+    process = subprocess.Popen(arguments, bufsize=0, stdin=pipe, stdout=pipe, stderr=pipe, pass_fds=[number])
     connection.close()
     with process, ending(process):
         yield Client(process)
 
 
 @contextlib.contextmanager
-def ending(process: subprocess.Popen[str]) -> Iterator[None]:
+def ending(process: subprocess.Popen[Any]) -> Iterator[None]:
     try:
         yield
     finally:

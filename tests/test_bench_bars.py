@@ -89,3 +89,31 @@ def test_twice_the_bytes():
 def test_without_the_limit_there_is_no_bar_against_it():
     verdicts = judged(decode=[decode_row("compiled", 16, 1024, pure=0.1, fast=1)])
     assert list(verdicts) == ["compiled decode, times the best peer"]
+
+
+def test_the_callback_way_is_held_against_c_and_go_in_every_cell():
+    rows = [
+        {**decode_row("callback/uvloop", payload, 0, c=c, go=0.9), "window": 64} for payload, c in ((64, 1.2), (1 << 20, 1.4))
+    ]
+    rows += [{**decode_row("go", 64, 0, c=2), "window": 64}, {**decode_row("stream/uvloop", 64, 0, c=9, go=9), "window": 64}]
+    names = {"c": "native", "go": "native", "callback/uvloop": "ours", "stream/uvloop": "ours"}
+    against_c, against_go = bars.echo_verdicts({"contenders": names, "echo": rows})
+    assert against_c["bar"] == "callback/uvloop, times C"
+    assert against_c["over"] == {"1 MiB, window 64": 1.4}
+    assert against_go["passed"]
+    for row in rows:
+        row["ratio"].pop("c", None)
+    assert [verdict["bar"] for verdict in bars.echo_verdicts({"contenders": names, "echo": rows})] == [
+        "callback/uvloop, times Go"
+    ]
+
+
+@pytest.mark.parametrize(("tls", "count"), [("no", 2), ("yes", 1)])
+def test_idle_connections_have_a_bar_for_memory_unless_there_is_tls(tls, count):
+    rows = [
+        {"contender": name, "bytes": size, "slow": {"ratio": {"median": ratio}}}
+        for name, size, ratio in (("callback/uvloop", 4096, 1.3), ("stream/uvloop", 5120, 1.0), ("c", 9999, 9))
+    ]
+    names = {"c": "native", "callback/uvloop": "ours", "stream/uvloop": "ours"}
+    verdicts = bars.connection_verdicts({"contenders": names, "connections": rows, "settings": {"tls": tls}})
+    assert [verdict["over"] for verdict in verdicts] == [{"stream/uvloop": 5.0}, {"callback/uvloop": 1.3}][-count:]

@@ -1,0 +1,105 @@
+"""`fastframe bench echo` as a user runs it, with few servers and short turns."""
+
+import json
+import sys
+
+import pytest
+
+from fastframe.bench import echo
+from fastframe.bench.echoes import ECHOES, Echo
+from fastframe.bench.entry import LeftOutError
+
+SHORT = {"turn_ns": 200_000, "repetitions": 2}
+WRONG = """
+import socket
+listener = socket.create_server(("127.0.0.1", 0))
+print(f"listening on 127.0.0.1:{listener.getsockname()[1]}", flush=True)
+while True:
+    peer = listener.accept()[0]
+    while data := peer.recv(4096):
+        try:
+            peer.sendall(data.swapcase())
+        except OSError:
+            break
+"""
+
+
+def wrong(kind):
+    return Echo(kind, lambda: [sys.executable, "-c", WRONG])
+
+
+def missing():
+    raise LeftOutError("not here")
+
+
+def test_servers_race_and_the_report_has_it_all(tmp_path, capsys):
+    path, page = tmp_path / "echo.json", tmp_path / "echo.md"
+    arguments = ["--only", "c,callback/asyncio,readexactly/asyncio", "--sizes", "64,1MiB", "--windows", "1,4"]
+    assert echo.main([*arguments, "--json", str(path), "--markdown", str(page)], **SHORT) == 0
+    report = json.loads(path.read_text())
+    assert report["contenders"] == {"c": "native", "callback/asyncio": "ours", "readexactly/asyncio": "python"}
+    cells = {(row["payload"], row["window"]) for row in report["echo"]}
+    assert cells == {(64, 1), (64, 4), (1 << 20, 1), (1 << 20, 4)}
+    assert len(report["echo"]) == 12
+    for row in report["echo"]:
+        assert row["frames"] >= 2 * row["window"]
+        assert 0 < row["cpu_ns"]["lower"] <= row["cpu_ns"]["upper"]
+        assert (row["latency_ns"] is None) == (row["window"] != 1)
+        assert set(row["ratio"]) == (set(report["contenders"]) if row["contender"] == "callback/asyncio" else {"c"})
+    assert report["bars"][0]["bar"] == "callback/asyncio, times C"
+    assert "MALLOC_MMAP_THRESHOLD_=33554432" in report["settings"]["environment"]
+    assert report["machine"]["cores"]
+    out = capsys.readouterr().out
+    assert "readexactly/asyncio" in out
+    assert "1 MiB x4" in out
+    assert "callback/asyncio, times C: median" in out
+    assert "## Server's processor time" in page.read_text()
+
+
+def test_the_servers_see_glibcs_settings_or_none(tmp_path, monkeypatch):
+    code = WRONG.replace("swapcase", "strip").replace(
+        "import socket", "import os, socket, pathlib; pathlib.Path(os.environ['SEEN']).write_text(repr(dict(os.environ)))"
+    )
+    monkeypatch.setenv("SEEN", str(tmp_path / "seen"))
+    monkeypatch.setitem(ECHOES, "other", Echo("python", lambda: [sys.executable, "-c", code]))
+    for option in ("steady", "plain"):
+        assert echo.main(["--only", "c,other", "--sizes", "1", "--windows", "1", "--malloc", option], **SHORT) == 0
+        assert ("MALLOC_TRIM_THRESHOLD_" in (tmp_path / "seen").read_text()) == (option == "steady")
+
+
+def test_who_is_missing_or_wrong_is_left_out_with_the_reason(capsys, tmp_path, monkeypatch):
+    monkeypatch.setitem(ECHOES, "other", wrong("python"))
+    monkeypatch.setitem(ECHOES, "absent", Echo("native", missing))
+    path = tmp_path / "echo.json"
+    assert echo.main(["--only", "c,other,absent", "--sizes", "64", "--windows", "2", "--json", str(path)], **SHORT) == 0
+    report = json.loads(path.read_text())
+    assert report["left_out"] == ["absent: not here", "other, 64 B, window 2: an answer is not what was sent"]
+    assert [row["contender"] for row in report["echo"]] == ["c"]
+    assert "left out: absent: not here" in capsys.readouterr().out
+
+
+def test_a_wrong_answer_of_ours_is_a_failure(capsys, monkeypatch):
+    monkeypatch.setitem(ECHOES, "other", wrong("ours"))
+    assert echo.main(["--only", "c,other", "--sizes", "64", "--windows", "2"], **SHORT) == 1
+    assert "fastframe bench echo: other, 64 B, window 2: an answer is not what was sent" in capsys.readouterr().err
+
+
+def test_nobody_or_no_client_is_a_failure(capsys, monkeypatch):
+    monkeypatch.setitem(ECHOES, "absent", Echo("native", missing))
+    assert echo.main(["--only", "absent"], **SHORT) == 1
+    monkeypatch.setattr(echo, "c_program", lambda _: missing())
+    assert echo.main(["--only", "c"], **SHORT) == 1
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("fastframe")]
+    assert errors == ["fastframe bench echo: absent: not here", "fastframe bench echo: the client: not here"]
+
+
+@pytest.mark.parametrize("arguments", [["--only", "nobody"], ["--sizes", "0"], ["--sizes", "17MiB"], ["--windows", "x"]])
+def test_what_is_asked_wrongly_gets_status_2(arguments, capsys):
+    with pytest.raises(SystemExit) as caught:
+        echo.main(arguments)
+    assert caught.value.code == 2
+    assert arguments[1] in capsys.readouterr().err
+
+
+def test_sizes_have_units():
+    assert echo.numbers("64,16KiB,1MiB") == [64, 16384, 1048576]
