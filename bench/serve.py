@@ -31,6 +31,7 @@ from fastframe import FrameBatch, FrameFormat, aio, sync
 
 FORMAT: Final = FrameFormat("u32be")
 HOST: Final = "127.0.0.1"
+LIMITS: Final = aio.Limits(max_connections=None)
 
 
 def main(argv: list[str]) -> None:
@@ -69,8 +70,9 @@ async def serve_own(handler: Any, certificate: str) -> None:
     if certificate:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.load_cert_chain(certificate)
-    # The one place where the benchmarks start our own asyncio servers: limits that are in their way are lifted here.
-    async with await aio.serve(handler, HOST, 0, format=FORMAT, ssl=context) as server:
+    # The one place where the benchmarks start our own asyncio servers. Their limits are the default ones, which everybody pays
+    # for, but for the number of connections.
+    async with await aio.serve(handler, HOST, 0, format=FORMAT, ssl=context, limits=LIMITS) as server:
         print("listening on", *server.addresses, flush=True)
         await asyncio.Event().wait()
 
