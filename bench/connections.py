@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from .bars import connection_verdicts
-from .echo import client_of, client_program, names, whole_number
+from .echo import Speech, client_of, client_program, names, whole_number
 from .echoes import ECHOES, Echo, chosen, versions
 from .echotables import connections_markdown, print_connections
 from .entry import LeftOutError
@@ -64,10 +64,10 @@ class Setup(NamedTuple):
     repetitions: int
 
 
-def main(argv: list[str], *, turn_ns: int = TURN_NS, repetitions: int | None = None) -> int:
-    """Run the command and return its exit status; turns can be short and few for tests."""
+def main(argv: list[str], *, turn_ns: int = TURN_NS) -> int:
+    """Run the command and return its exit status; turns can be short for tests."""
     args = parse(argv)
-    repetitions = repetitions or (QUICK_REPETITIONS if args.quick else REPETITIONS)
+    repetitions = args.repetitions or (QUICK_REPETITIONS if args.quick else REPETITIONS)
     report = new_report(list(chosen(args.only)), tls=args.tls)
     client_core, server_core = two_cores()
     try:
@@ -98,6 +98,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_COUNT:,} connections and fewer turns")
     parser.add_argument("--count", type=whole_number, metavar="N", help=f"connections (default: {COUNT:,}; TLS: {TLS_COUNT:,})")
+    parser.add_argument("--repetitions", type=whole_number, metavar="N", help=f"turns of each server (default: {REPETITIONS})")
     parser.add_argument("--tls", action="store_true", help="over TLS, with a certificate made by trustme; ours on asyncio only")
     parser.add_argument(
         "--only",
@@ -188,7 +189,10 @@ def figures(result: Race) -> Row:
 def speaker(echo: Echo, server: Server, setup: Setup) -> Iterator[Runs]:
     """Yield a client on a connection of its own."""
     if setup.tls is None:
-        with client_of(echo, server, setup.program, PAYLOAD, 1) as client:
+        with (
+            tempfile.TemporaryDirectory(prefix="fastframe-bench-") as folder,
+            client_of(echo, server, Speech(setup.program, folder, PAYLOAD, 1)) as client,
+        ):
             yield client
         return
     with connect(server, 0, setup.tls) as connection:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import itertools
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -41,6 +42,7 @@ REPETITIONS: Final = 11
 QUICK_REPETITIONS, QUICK_TURN_NS = 3, 20_000_000
 # Of frames that are sent over and over: few enough to stay in the cache, at least so many, at most so many.
 RING_SIZE, RING_LEAST, RING_MOST = 4 * MIB, 3, 251
+PATIENCE: Final = 30.0  # seconds, for what comes before the first frame
 
 STEADY: Final = {
     "MALLOC_MMAP_THRESHOLD_": str(32 * MIB),  # the most that glibc takes
@@ -61,11 +63,20 @@ class Setup(NamedTuple):
     repetitions: int
 
 
-def main(argv: list[str], *, turn_ns: int | None = None, repetitions: int | None = None) -> int:
-    """Run the command and return its exit status; turns can be short and few for tests."""
+class Speech(NamedTuple):
+    """What a client says: frames of one size, `window` of them outstanding. `folder` holds the frames, one copy for all."""
+
+    program: str
+    folder: str
+    size: int
+    window: int
+
+
+def main(argv: list[str], *, turn_ns: int | None = None) -> int:
+    """Run the command and return its exit status; turns can be short for tests."""
     args = parse(argv)
     turn_ns = turn_ns or (QUICK_TURN_NS if args.quick else TURN_NS)
-    repetitions = repetitions or (QUICK_REPETITIONS if args.quick else REPETITIONS)
+    repetitions = args.repetitions or (QUICK_REPETITIONS if args.quick else REPETITIONS)
     environment = STEADY if args.malloc == "steady" else {}
     client_core, server_core = two_cores()
     report = new_report(environment, pinned=server_core is not None)
@@ -98,6 +109,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--only", type=names, default=[], metavar="NAME,...", help=f"some of: {', '.join(ECHOES)}")
     parser.add_argument("--sizes", type=numbers, metavar="SIZE,...", help="of payloads (default: 64,1KiB,16KiB,1MiB)")
     parser.add_argument("--windows", type=numbers, default=WINDOWS, metavar="N,...", help="frames outstanding (default: 1,64)")
+    parser.add_argument("--repetitions", type=whole_number, metavar="N", help=f"turns of each (default: {REPETITIONS})")
     parser.add_argument(
         "--malloc",
         choices=("steady", "plain"),
@@ -135,6 +147,8 @@ def whole_number(text: str) -> int:
 
 
 def client_program() -> str:
+    if sys.platform != "linux":
+        raise BenchError("only on Linux is a server's processor time asked for here")
     try:
         return str(c_program("client"))
     except LeftOutError as error:
@@ -173,10 +187,12 @@ def cell_rows(setup: Setup, size: int, window: int) -> list[Row]:
     Who gives wrong answers is left out of the cell; raise `BenchError` if that is one of ours.
     """
     with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="fastframe-bench-"))
+        speech = Speech(setup.program, folder, size, window)
         runners = {}
         for name, server in setup.servers.items():
             try:
-                each = stack.enter_context(client_of(ECHOES[name], server, setup.program, size, window))
+                each = stack.enter_context(client_of(ECHOES[name], server, speech))
                 runners[name] = runner(server, each, window, setup.turn_ns)
             except (BenchError, OSError) as error:
                 reason = f"{name}, {size_text(size)}, window {window}: {error}"
@@ -189,17 +205,21 @@ def cell_rows(setup: Setup, size: int, window: int) -> list[Row]:
 
 
 @contextlib.contextmanager
-def client_of(echo: Echo, server: Server, program: str, size: int, window: int) -> Iterator[Client]:
-    """Yield a client of `server`, with what the two will say to each other."""
-    payloads = some_payloads(size, max(RING_LEAST, min(RING_MOST, RING_SIZE // size)))
-    with tempfile.TemporaryDirectory(prefix="fastframe-bench-") as folder:
-        requests, answers = Path(folder, "requests"), Path(folder, "answers")
-        requests.write_bytes(echo.requests(payloads))
-        answers.write_bytes(echo.answers(payloads))
-        connection = server.connect()
-        echo.greet(connection)
-        with client([program, str(len(payloads)), str(window), str(requests), str(answers)], connection) as each:
-            yield each
+def client_of(echo: Echo, server: Server, speech: Speech) -> Iterator[Client]:
+    """Yield a client of `server`."""
+    payloads = some_payloads(speech.size, max(RING_LEAST, min(RING_MOST, RING_SIZE // speech.size)))
+    files = []
+    for wire in (echo.requests, echo.answers):
+        path = Path(speech.folder, wire.__name__)
+        if not path.exists():
+            path.write_bytes(wire(payloads))
+        files.append(str(path))
+    connection = server.connect()
+    connection.settimeout(PATIENCE)
+    echo.greet(connection)
+    connection.settimeout(None)
+    with client([speech.program, str(len(payloads)), str(speech.window), *files], connection) as each:
+        yield each
 
 
 def figures(result: Race, name: str, window: int) -> Row:

@@ -43,9 +43,8 @@ class Server:
 
     def cpu_ns(self) -> int:
         """Return the time that all its threads have had on the processor, in nanoseconds."""
-        return time.clock_gettime_ns(
-            ~self.process.pid << 3 | CPU_CLOCK
-        )  # the clock's number, as clock_getcpuclockid(3) makes it
+        clock = ~self.process.pid << 3 | CPU_CLOCK  # as clock_getcpuclockid(3) makes it
+        return time.clock_gettime_ns(clock)
 
     def memory(self) -> int:
         """Return its own memory in bytes: what it shares with others counts in part."""
@@ -90,9 +89,8 @@ class Client:
         line = self.process.stdout.readline()
         if not line:
             assert self.process.stderr is not None
-            raise BenchError(
-                self.process.stderr.read().decode().strip() or f"the client ended with status {self.process.wait()}"
-            )
+            reason = self.process.stderr.read().decode().strip()
+            raise BenchError(reason or f"the client ended with status {self.process.wait()}")
         return Turn(*map(int, line.split()))
 
 
@@ -117,7 +115,7 @@ def ending(process: subprocess.Popen[Any]) -> Iterator[None]:
 
 def two_cores() -> tuple[int | None, int | None]:
     """Return one core for clients and one for servers, or None for both where there is but one."""
-    cores = sorted(os.sched_getaffinity(0))
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     return (cores[0], cores[1]) if len(cores) > 1 else (None, None)
 
 

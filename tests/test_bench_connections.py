@@ -12,13 +12,25 @@ from fastframe.bench import connections, echo
 from fastframe.bench.echoes import ECHOES, Echo
 from fastframe.bench.processes import BenchError
 
-SHORT = {"turn_ns": 100_000, "repetitions": 2}
+SHORT = {"turn_ns": 100_000}
 
 
 @pytest.mark.parametrize("options", [[], ["--tls"]])
 def test_memory_and_time_with_idle_connections(options, tmp_path, capsys):
     path, page = tmp_path / "connections.json", tmp_path / "connections.md"
-    arguments = ["--count", "150", "--only", "callback/asyncio", "--json", str(path), "--markdown", str(page), *options]
+    arguments = [
+        "--count",
+        "150",
+        "--repetitions",
+        "2",
+        "--only",
+        "callback/asyncio",
+        "--json",
+        str(path),
+        "--markdown",
+        str(page),
+        *options,
+    ]
     assert connections.main(arguments, **SHORT) == 0
     report = json.loads(path.read_text())
     (row,) = report["connections"]

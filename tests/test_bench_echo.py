@@ -9,7 +9,7 @@ from fastframe.bench import echo
 from fastframe.bench.echoes import ECHOES, Echo
 from fastframe.bench.entry import LeftOutError
 
-SHORT = {"turn_ns": 200_000, "repetitions": 2}
+SHORT = {"turn_ns": 200_000}
 WRONG = """
 import socket
 listener = socket.create_server(("127.0.0.1", 0))
@@ -34,7 +34,16 @@ def missing():
 
 def test_servers_race_and_the_report_has_it_all(tmp_path, capsys):
     path, page = tmp_path / "echo.json", tmp_path / "echo.md"
-    arguments = ["--only", "c,callback/asyncio,readexactly/asyncio", "--sizes", "64,1MiB", "--windows", "1,4"]
+    arguments = [
+        "--only",
+        "c,callback/asyncio,readexactly/asyncio",
+        "--sizes",
+        "64,1MiB",
+        "--windows",
+        "1,4",
+        "--repetitions",
+        "2",
+    ]
     assert echo.main([*arguments, "--json", str(path), "--markdown", str(page)], **SHORT) == 0
     report = json.loads(path.read_text())
     assert report["contenders"] == {"c": "native", "callback/asyncio": "ours", "readexactly/asyncio": "python"}
