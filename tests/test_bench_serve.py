@@ -75,8 +75,9 @@ def test_a_frame_of_more_than_16_mib_ends_the_connection(connection):
 
 
 @pytest.mark.parametrize("server", U32BE, indirect=True)
-def test_a_peer_that_does_not_read_is_not_read_either(server, connection):
-    frames = workloads.frame([bytes(64 << 10)] * 16)
+def test_a_peer_that_does_not_read_is_not_read_either_and_gets_it_all_later(server, connection):
+    payloads = workloads.some_payloads(50_000, 21)
+    frames = workloads.frame(payloads)
     before = server.memory()
     connection.settimeout(0)
     sent = 0
@@ -84,6 +85,10 @@ def test_a_peer_that_does_not_read_is_not_read_either(server, connection):
         sent += connection.send(frames[sent % len(frames) :])
         assert sent < 200 * MIB
     assert server.memory() - before < 8 * MIB
+    connection.settimeout(20)
+    whole = sent // 50_004
+    answers = received(connection, whole * 50_004)
+    assert answers == (frames * (whole // 21 + 1))[: len(answers)]
 
 
 @pytest.mark.parametrize("name", ["callback", "batch", "stream"])
