@@ -106,7 +106,7 @@ class Endpoint(Turn, asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._gone = True
-        self._failure = self._failure or exc
+        self._failure = self._failure or (_errors.unreachable() if isinstance(exc, TimeoutError) else exc)
         if self._server is not None:
             self._server.disconnected(self)
 

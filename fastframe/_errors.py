@@ -251,16 +251,23 @@ def timed_out() -> TimeoutError:
     return TimeoutError("timed out")
 
 
-def frame_overdue(seconds: float) -> TimeoutError:
-    return TimeoutError(f"the peer began a frame and did not bring it on for {seconds:g} s")
+# Not TimeoutError, which says that a call's own timeout is over: who calls again then would never come to an end.
 
 
-def write_overdue(seconds: float) -> TimeoutError:
-    return TimeoutError(f"the peer did not take what was sent to it for {seconds:g} s")
+def unreachable() -> ConnectionAbortedError:
+    return ConnectionAbortedError("the peer's machine does not answer any more")
 
 
-def idle(seconds: float) -> TimeoutError:
-    return TimeoutError(f"the peer was silent for {seconds:g} s")
+def frame_overdue(seconds: float) -> ConnectionAbortedError:
+    return ConnectionAbortedError(f"the peer began a frame and did not bring it on for {seconds:g} s")
+
+
+def write_overdue(seconds: float) -> ConnectionAbortedError:
+    return ConnectionAbortedError(f"the peer did not take what was sent to it for {seconds:g} s")
+
+
+def idle(seconds: float) -> ConnectionAbortedError:
+    return ConnectionAbortedError(f"the peer was silent for {seconds:g} s")
 
 
 def bad_limit(name: str, value: object) -> ValueError:

@@ -5,6 +5,7 @@
 
 import asyncio
 import contextlib
+import errno
 import functools
 
 import pytest
@@ -220,6 +221,54 @@ def test_a_stream_is_not_cut_while_its_handler_does_something_else(run):
             assert counted(server) == {}
 
     run(main)
+
+
+class Impatient:
+    """A handler that asks again and again, and ends when the connection does."""
+
+    def __init__(self):
+        self.asked = 0
+        self.error = None
+
+    async def __call__(self, stream):
+        while self.asked < 100:
+            self.asked += 1
+            try:
+                await stream.recv(timeout=T / 3)
+            except TimeoutError:
+                continue
+            except OSError as error:
+                self.error = error
+                return
+
+
+def test_a_recv_that_is_repeated_does_not_renew_the_deadline(run):
+    async def main():
+        handler = Impatient()
+        async with serving(handler, frame_timeout=T) as server, peer_of(server) as peer:
+            await peer.send(b"\0")
+            await gone(server, after=T)
+            assert counted(server) == {"frames_overdue": 1}
+            assert str(handler.error) == "the peer began a frame and did not bring it on for 0.1 s"
+            assert handler.asked <= 4
+
+    run(main)
+
+
+def test_a_connection_that_timed_out_is_no_timeout_of_recv(leap):
+    """A handler that tries again after a TimeoutError would try for ever, and the loop would have no turn."""
+
+    async def main():
+        handler = Impatient()
+        async with serving(handler) as server, peer_of(server):
+            await until(lambda: handler.asked)
+            (stream,) = server._endpoints
+            stream.transport._fatal_error(TimeoutError(errno.ETIMEDOUT, "as a socket says it after keepalive"))
+            await gone(server)
+            await until(lambda: handler.error)
+            assert str(handler.error) == "the peer's machine does not answer any more"
+
+    leap(main)
 
 
 # Answers that are not taken
