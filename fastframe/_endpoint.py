@@ -49,7 +49,6 @@ class Endpoint(Turn, asyncio.BufferedProtocol):
         Turn.__init__(self, Decoder(format, on_oversize), Encoder(format))
         self._server: Server | None = None
         self._limits = DEFAULT_LIMITS
-        self._reading_paused = False
         self._gone = False  # the connection is lost
         self._failure: Exception | None = None  # of the connection, or why it was cut
         self._backlog = 0  # bytes that waited to be sent when their deadline was set
@@ -177,6 +176,9 @@ class Endpoint(Turn, asyncio.BufferedProtocol):
                 self._transport.pause_reading()
             else:
                 self._transport.resume_reading()
+            if self._idle_deadlines is not None:  # who is not heard is not silent
+                change = self._idle_deadlines.stop if paused else self._idle_deadlines.restart
+                change(self)
 
 
 def _has_unread(transport: asyncio.Transport) -> bool:

@@ -31,7 +31,7 @@ cdef class Turn:
     cdef Decoder _own  # the decoder if it is the compiled one, which reads that memory without a view of it
     cdef public list _unsent
     cdef public Py_ssize_t _unsent_length, _owed
-    cdef public bint _gathers, _in_place, _deaf, _corked, _draining
+    cdef public bint _gathers, _in_place, _deaf, _corked, _draining, _reading_paused
 
     def __init__(self, decoder, encoder):
         self._decoder = decoder
@@ -129,7 +129,7 @@ cdef class CallbackTurn(Turn):
             self._end_turn(frames)
         if self._owed >= 0 or self._decoder.pending:
             self._set_deadline(nbytes, completed=completed > 0)
-        if self._idle_deadlines is not None:
+        if self._idle_deadlines is not None and not self._reading_paused:
             self._idle_deadlines.restart(self)
 
     cpdef _hand_over(self, frames):

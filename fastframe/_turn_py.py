@@ -36,6 +36,7 @@ class Turn:
         self._gathers = False  # the transport writes several parts with one system call
         self._in_place = False  # what is received goes into the memory of the payload at hand
         self._deaf = False  # what comes now belongs to no frame; asyncio's TLS goes on reading while it closes
+        self._reading_paused = False
         self._corked = False  # a flush will follow without being scheduled
         self._unsent: list[bytes | memoryview] = []
         self._unsent_length = 0
@@ -123,7 +124,7 @@ class CallbackTurn(Turn):
             self._end_turn(frames)
         if self._owed >= 0 or self._decoder.pending:
             self._set_deadline(nbytes, completed=completed > 0)
-        if self._idle_deadlines is not None:
+        if self._idle_deadlines is not None and not self._reading_paused:
             self._idle_deadlines.restart(self)
 
     def _hand_over(self, frames: list[bytes] | FrameBatch) -> None:

@@ -209,7 +209,7 @@ class FrameStream(Endpoint):
             self._pause_reading(True)
         if waits:
             self._set_deadline(nbytes, completed=bool(self._received))
-        if self._idle_deadlines is not None:
+        if self._idle_deadlines is not None and not self._reading_paused:
             self._idle_deadlines.restart(self)
 
     def eof_received(self) -> bool:

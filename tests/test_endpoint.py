@@ -312,3 +312,20 @@ def test_silence_in_a_frame_is_silence(leap_each):
             assert counted(server) == {"idle": 1}
 
     leap_each(main)
+
+
+def test_a_peer_that_is_not_read_is_not_silent(each, kind):
+    wire = frame(bytes(100_000)) * 40
+
+    async def main(way):
+        async with serving(way, kind, idle_timeout=T, write_timeout=None) as server, peer_of(server, kind) as peer:
+            sending = asyncio.create_task(peer.send(wire))
+            await paused(server)
+            await asyncio.sleep(3 * T)
+            assert await peer.recv(len(wire)) == wire
+            await sending
+            assert counted(server) == {}
+            await gone(server, after=T)
+            assert counted(server) == {"idle": 1}
+
+    each(main)
