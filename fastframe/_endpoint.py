@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final, Protocol
 
-from . import _errors
+from . import _errors, _kernel
 from ._address import address_text
 from ._codec import Decoder, Encoder
 from ._limits import PACE, Limits
@@ -150,7 +150,7 @@ class Endpoint(Turn, asyncio.BufferedProtocol):
 
     def _between_frames(self) -> bool:
         """Tell whether all that came is handed over, what the kernel holds included."""
-        return not self._decoder.pending and not _has_unread(self.transport)
+        return not self._decoder.pending and not _kernel.unread(self.transport)
 
     def _set_deadline(self, nbytes: int, *, completed: bool) -> None:
         """After `nbytes` came, have the frame that they belong to be whole in time, or bring more."""
@@ -179,16 +179,3 @@ class Endpoint(Turn, asyncio.BufferedProtocol):
             if self._idle_deadlines is not None:  # who is not heard is not silent
                 change = self._idle_deadlines.stop if paused else self._idle_deadlines.restart
                 change(self)
-
-
-def _has_unread(transport: asyncio.Transport) -> bool:
-    """Tell whether the kernel has received what the transport has not read yet; False where nobody can know."""
-    try:
-        import fcntl  # noqa: PLC0415  not on Windows
-        import termios  # noqa: PLC0415
-    except ImportError:
-        return False
-    connection = transport.get_extra_info("socket")
-    if connection is None or connection.fileno() == -1:
-        return False
-    return any(fcntl.ioctl(connection.fileno(), termios.FIONREAD, bytes(4)))  # an int, which is how many bytes

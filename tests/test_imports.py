@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 # From the bottom up. A module imports from floors below its own; a file that is not named here is a helper of the fronts.
-HELPERS = ("_address", "_deadlines", "_limits", "_parts", "_receive")
+HELPERS = ("_address", "_deadlines", "_kernel", "_limits", "_parts", "_receive")
 FLOORS = [
     ("_errors",),
     ("_format",),
