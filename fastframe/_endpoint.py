@@ -51,7 +51,7 @@ class Endpoint(Turn, asyncio.BufferedProtocol):
         self._limits = DEFAULT_LIMITS
         self._gone = False  # the connection is lost
         self._failure: Exception | None = None  # of the connection, or why it was cut
-        self._backlog = 0  # bytes that waited to be sent when their deadline was set
+        self._goal = 0  # how many bytes of those sent the peer is to have taken by the next look
 
     @property
     def format(self) -> FrameFormat:
@@ -109,21 +109,13 @@ class Endpoint(Turn, asyncio.BufferedProtocol):
         if self._server is not None:
             self._server.disconnected(self)
 
-    def pause_writing(self) -> None:
-        if self._server is not None:
-            self.took_some()
-            self._server.write_deadlines.restart(self)
-
-    def resume_writing(self) -> None:
-        if self._server is not None:
-            self._server.write_deadlines.stop(self)
-
     # the server's side
 
     def serve(self, server: Server) -> None:
         """Belong to a server, before there is a connection."""
         self._server = server
         self._limits = server.limits
+        self._watched = server.limits.write_timeout is None
         if server.limits.idle_timeout is not None:
             self._idle_deadlines = server.idle_deadlines
 
@@ -141,10 +133,19 @@ class Endpoint(Turn, asyncio.BufferedProtocol):
         self._owed = -1
         return True
 
-    def took_some(self) -> bool:
-        """Tell whether the peer took 64 KiB since this was asked last."""
-        before, self._backlog = self._backlog, self.transport.get_write_buffer_size()
-        return before - self._backlog >= PACE
+    def is_slow(self) -> bool:
+        """Tell whether the peer took less than 64 KiB, and not all, of what waited for it when this was asked last.
+
+        If anything waits now, it will be asked again.
+        """
+        waiting = self.transport.get_write_buffer_size() + _kernel.untaken(self.transport)
+        taken = _kernel.taken(self.transport)
+        if taken is None:
+            taken = self._sent - waiting
+        slow = waiting > 0 and taken < self._goal
+        self._goal = taken + min(waiting, PACE)
+        self._watch(waiting > 0)
+        return slow
 
     # for the two ways
 
@@ -168,6 +169,11 @@ class Endpoint(Turn, asyncio.BufferedProtocol):
         if self._owed >= 0 and self._server is not None:
             self._owed = -1
             self._server.frame_deadlines.stop(self)
+
+    def _watch(self, watched: bool) -> None:
+        self._watched = watched
+        if watched and self._server is not None:
+            self._server.write_deadlines.restart(self)
 
     def _pause_reading(self, paused: bool) -> None:
         if paused != self._reading_paused and self._transport is not None and not self._transport.is_closing():

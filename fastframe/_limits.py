@@ -19,7 +19,8 @@ class Limits:
 
     `handshake_timeout`: until TLS stands. Absolute, since a trickle of bytes restarts an idle timer for ever.
     `frame_timeout`: for a frame that has begun to be whole, or to bring 64 KiB more; silence between frames costs nothing.
-    `write_timeout`: for a peer to take 64 KiB of what waits for it, or all of it.
+    `write_timeout`: for a peer to take 64 KiB of what waits for it, or all of it; taken is what its kernel acknowledged. It is
+    looked at as often, so that a peer which takes nothing more is cut after one to two of them.
     `idle_timeout`: silence of the peer, in a frame or between frames; None, since keepalive finds the dead ones.
     `linger_timeout`: for a peer that is told to leave to take its last answers and hang up; a close before that destroys them.
     `keepalive`: silence until TCP asks whether the other machine is there at all; three times without an answer is the end.

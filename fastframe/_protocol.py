@@ -85,12 +85,10 @@ class FrameProtocol(CallbackTurn, Endpoint):
         self.ended(self._error or (None if self._closed else self._failure))
 
     def pause_writing(self) -> None:
-        super().pause_writing()
         self._writable = False
         self._go_on()
 
     def resume_writing(self) -> None:
-        super().resume_writing()
         self._writable = True
         self._go_on()
 

@@ -216,9 +216,7 @@ class FrameServer:
             endpoint.fail(_errors.frame_overdue(self.limits.frame_timeout or 0.0))
 
     def _write_overdue(self, endpoint: Endpoint) -> None:
-        if endpoint.took_some():
-            self.write_deadlines.restart(endpoint)
-        else:
+        if endpoint.is_slow():
             self.counters["writes_overdue"] += 1
             endpoint.fail(_errors.write_overdue(self.limits.write_timeout or 0.0))
 

@@ -30,8 +30,8 @@ cdef class Turn:
     cdef const uint8_t *_start  # of that memory
     cdef Decoder _own  # the decoder if it is the compiled one, which reads that memory without a view of it
     cdef public list _unsent
-    cdef public Py_ssize_t _unsent_length, _owed
-    cdef public bint _gathers, _in_place, _deaf, _corked, _draining, _reading_paused
+    cdef public Py_ssize_t _unsent_length, _sent, _owed
+    cdef public bint _gathers, _in_place, _deaf, _corked, _draining, _reading_paused, _watched
 
     def __init__(self, decoder, encoder):
         self._decoder = decoder
@@ -40,6 +40,7 @@ cdef class Turn:
         self._memory = receive_memory.view
         self._start = <const uint8_t *>PyMemoryView_GET_BUFFER(self._memory).buf
         self._unsent = []
+        self._watched = True
         self._owed = -1
 
     def get_buffer(self, sizehint):
@@ -76,10 +77,13 @@ cdef class Turn:
         cdef object transport = self._transport
         if not parts:
             return
+        self._sent += self._unsent_length
         self._unsent = []
         self._unsent_length = 0
         if transport is None or transport.is_closing():
             return
+        if not self._watched:
+            self._watch(True)
         if len(parts) > 1:
             parts = join_small(parts)
         if len(parts) == 1:

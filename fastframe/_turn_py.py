@@ -40,6 +40,8 @@ class Turn:
         self._corked = False  # a flush will follow without being scheduled
         self._unsent: list[bytes | memoryview] = []
         self._unsent_length = 0
+        self._sent = 0  # bytes that the transport was given
+        self._watched = True  # whether the peer takes what is sent will be looked at; only a server does that
         self._draining = False  # the server closes: end between two frames
         self._owed = -1  # bytes that came of the frame at hand since its deadline was set; -1 while there is none
         self._idle_deadlines: Deadlines[Any] | None = None
@@ -59,6 +61,10 @@ class Turn:
             return self._decoder.buffer_updated_batch(nbytes)
         return self._decoder.feed_batch(bytes(self._memory[:nbytes]))
 
+    if TYPE_CHECKING:
+
+        def _watch(self, watched: bool) -> None: ...
+
     def _queue(self, parts: Sequence[bytes | memoryview]) -> bool:
         """Have encoded frames leave together with the others of this turn of the loop; tell whether they have left already."""
         if not self._unsent and not self._corked and self._loop is not None:
@@ -74,10 +80,13 @@ class Turn:
         parts = self._unsent
         if not parts:
             return
+        self._sent += self._unsent_length
         self._unsent, self._unsent_length = [], 0
         transport = self._transport
         if transport is None or transport.is_closing():
             return
+        if not self._watched:
+            self._watch(True)
         if len(parts) > 1:
             parts = join_small(parts)
         if len(parts) == 1:

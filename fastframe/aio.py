@@ -229,11 +229,9 @@ class FrameStream(Endpoint):
         self._wake_receiver()
 
     def pause_writing(self) -> None:
-        super().pause_writing()
         self._writable = asyncio.Event()
 
     def resume_writing(self) -> None:
-        super().resume_writing()
         if self._writable is not None:
             self._writable.set()
             self._writable = None
