@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 # A stream that nobody reads from stops receiving when it holds this much: asyncio.StreamReader's limit.
 READ_LIMIT: Final = 64 * 1024
+LOOK_SECONDS: Final = 0.05  # between two looks whether the peer has taken its last answers, where nothing else tells
 
 
 class Server(Protocol):
@@ -138,7 +139,7 @@ class Endpoint(Turn, asyncio.BufferedProtocol):
 
         If anything waits now, it will be asked again.
         """
-        waiting = self.transport.get_write_buffer_size() + _kernel.untaken(self.transport)
+        waiting = self._untaken()
         taken = _kernel.taken(self.transport)
         if taken is None:
             taken = self._sent - waiting
@@ -152,6 +153,10 @@ class Endpoint(Turn, asyncio.BufferedProtocol):
     def _between_frames(self) -> bool:
         """Tell whether all that came is handed over, what the kernel holds included."""
         return not self._decoder.pending and not _kernel.unread(self.transport)
+
+    def _untaken(self) -> int:
+        """Return how many bytes the peer has not taken yet."""
+        return self.transport.get_write_buffer_size() + _kernel.untaken(self.transport)
 
     def _set_deadline(self, nbytes: int, *, completed: bool) -> None:
         """After `nbytes` came, have the frame that they belong to be whole in time, or bring more."""

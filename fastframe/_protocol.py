@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from ._endpoint import Endpoint
+from ._endpoint import LOOK_SECONDS, Endpoint
 from ._errors import FrameError, IncompleteFrameError
 from ._parts import DEFAULT_FORMAT, OnOversize
 from ._turn import CallbackTurn
@@ -168,9 +168,16 @@ class FrameProtocol(CallbackTurn, Endpoint):
         self._owe_nothing()
         if self.transport.is_closing():
             return
-        if not self.transport.can_write_eof():
-            self.transport.close()  # TLS says that it ends, and reads on while it waits for the same
-            return
-        self.transport.write_eof()
         self._pause_reading(False)
-        self._lingering = self._loop.call_later(self._limits.linger_timeout, self.abort)
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+            self._lingering = self._loop.call_later(self._limits.linger_timeout, self.abort)
+        else:
+            self._close_when_taken(self._loop.time() + self._limits.linger_timeout)
+
+    def _close_when_taken(self, latest: float) -> None:
+        """TLS does not end one direction alone, and what comes while it closes resets the connection."""
+        if self._untaken() and self._loop.time() < latest:
+            self._lingering = self._loop.call_later(LOOK_SECONDS, self._close_when_taken, latest)
+        else:
+            self.transport.close()

@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from . import _errors
-from ._endpoint import READ_LIMIT, Endpoint
+from ._endpoint import LOOK_SECONDS, READ_LIMIT, Endpoint
 from ._errors import EndOfStreamError, FrameError, MisuseError
 from ._limits import Limits
 from ._listening import BACKLOG, bind
@@ -168,7 +168,7 @@ class FrameStream(Endpoint):
         self._close(_errors.closed("close"))
         try:
             async with asyncio.timeout(timeout):
-                if lingers and self._transport.can_write_eof():
+                if lingers:
                     await self._hang_up(self._transport)
                 self._transport.close()
                 await self._until_lost()
@@ -284,7 +284,11 @@ class FrameStream(Endpoint):
     def _decode_next(self) -> list[bytes]:
         """Return the next payload if it is here, or raise why there will be none."""
         self._raise_end()
-        frames = self._decoder.feed(b"", 1)
+        try:
+            frames = self._decoder.feed(b"", 1)
+        except FrameError as error:
+            self._note_bad_frame(error)
+            raise
         if not frames:
             self._find_end()
         return frames
@@ -297,10 +301,19 @@ class FrameStream(Endpoint):
 
     def _decode_next_batch(self) -> FrameBatch:
         self._raise_end()
-        batch = self._decoder.feed_batch(b"")
+        try:
+            batch = self._decoder.feed_batch(b"")
+        except FrameError as error:
+            self._note_bad_frame(error)
+            raise
         if not batch:
             self._find_end()
         return batch
+
+    def _note_bad_frame(self, error: FrameError) -> None:
+        self._end = error.again()
+        if self._server is not None:
+            self._server.counters["bad_frames"] += 1
 
     def _raise_end(self) -> None:
         if self._end is not None:
@@ -322,11 +335,14 @@ class FrameStream(Endpoint):
     async def _hang_up(self, transport: asyncio.Transport) -> None:
         """End the own direction, and wait a moment for the peer to take the last payloads and to hang up as well."""
         self._hanging_up = True
-        transport.write_eof()
         self._pause_reading(False)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._limits.linger_timeout):
-                await self._until_lost()
+                if transport.can_write_eof():
+                    transport.write_eof()
+                    await self._until_lost()
+                while not self._gone and self._untaken():  # noqa: ASYNC110  TLS ends both at once, and nothing else tells
+                    await asyncio.sleep(LOOK_SECONDS)
 
     async def _until_lost(self) -> None:
         if not self._gone:

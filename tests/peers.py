@@ -192,9 +192,8 @@ class TlsPeer(Peer):
         await self._exchange(self.session.do_handshake)
 
     async def send(self, data: bytes) -> None:
-        if data:
-            self.session.write(data)
-            await super().send(self.outgoing.read())
+        self.session.write(data)
+        await self._pass_on()
 
     async def some(self, most: int = READ_SIZE) -> bytes:
         try:
@@ -205,7 +204,7 @@ class TlsPeer(Peer):
     async def end(self) -> None:
         with contextlib.suppress(ssl.SSLWantReadError):  # the other side's end
             self.session.unwrap()
-        await super().send(self.outgoing.read())
+        await self._pass_on()
 
     async def _exchange(self, step, *arguments):
         """Do what needs bytes, until it has enough of them."""
@@ -213,14 +212,18 @@ class TlsPeer(Peer):
             try:
                 result = step(*arguments)
             except ssl.SSLWantReadError:
-                await super().send(self.outgoing.read())
+                await self._pass_on()
                 if more := await super().some():
                     self.incoming.write(more)
                 else:
                     self.incoming.write_eof()
             else:
-                await super().send(self.outgoing.read())
+                await self._pass_on()
                 return result
+
+    async def _pass_on(self) -> None:
+        if self.outgoing.pending:
+            await super().send(self.outgoing.read())
 
 
 PEERS = {"plain": Peer, "tls": TlsPeer}

@@ -13,7 +13,7 @@ import pytest
 from peers import LOOPS, PEERS, U32, Peer, Recorder, TlsPeer, echo, leaping_loop, leaps, peer_of, play, tls_contexts, until
 from vectors import frame
 
-from fastframe import _kernel, aio
+from fastframe import FrameError, _kernel, aio
 from fastframe.aio import Limits
 
 T = 0.1
@@ -23,7 +23,11 @@ PACE = 64 * 1024  # bytes: with so many more of a frame, or taken of the answers
 async def relay(stream) -> None:
     """Answer in batches."""
     while True:
-        await stream.send_batch(await stream.recv_batch())
+        try:
+            await stream.send_batch(await stream.recv_batch())
+        except FrameError as error:
+            await stream.send_many(error.frames)
+            raise
 
 
 class Relay(Recorder):
@@ -522,5 +526,53 @@ def test_a_peer_that_is_not_read_is_not_silent(each, kind):
             assert counted(server) == {}
             await gone(server, after=T)
             assert counted(server) == {"idle": 1}
+
+    each(main)
+
+
+# After a bad frame
+
+GOOD, BAD = frame(b"good"), b"\xff" * 4
+
+
+def test_answers_before_a_bad_frame_arrive_although_the_peer_goes_on(each, kind):
+    """A close while something is unread would reset the connection, and destroy them."""
+    wire = frame(bytes(100_000)) * 15
+
+    async def main(way):
+        async with serving(way, kind) as server, peer_of(server, kind) as peer:
+            sending = asyncio.create_task(trickle(peer, wire + BAD * (1 << 18), 1 << 20))
+            await asyncio.sleep(T)
+            assert await peer.recv(len(wire)) == wire
+            sending.cancel()
+            peer.close()
+            await gone(server)
+            assert counted(server) == {"bad_frames": 1}
+
+    each(main)
+
+
+def test_a_peer_that_stays_after_its_bad_frame_is_cut(each):
+    async def main(way):
+        async with serving(way, linger_timeout=T) as server, peer_of(server) as peer:
+            began = now()
+            trickling = asyncio.create_task(trickle(peer, GOOD + BAD + b"garbage" * 20, 20))
+            assert await peer.recv() == GOOD  # that no answer follows is told at once
+            assert now() == began or not leaps()
+            await gone(server, after=T)
+            trickling.cancel()
+            assert counted(server) == {"bad_frames": 1}
+
+    each(main)
+
+
+def test_a_peer_that_leaves_after_its_bad_frame_is_not_waited_for(each, kind):
+    async def main(way):
+        async with serving(way, kind, linger_timeout=20) as server, peer_of(server, kind) as peer:
+            await peer.send(GOOD + BAD)
+            assert await peer.recv() == GOOD
+            await peer.end()
+            await gone(server, after=0)
+            assert counted(server) == {"bad_frames": 1}
 
     each(main)
