@@ -5,6 +5,7 @@ it or fails, `python` does without.
 """
 
 import os
+import sys
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -16,7 +17,9 @@ if CHOICE not in ("", "cython", "python"):
     raise SystemExit(f"FASTFRAME_IMPLEMENTATION must be unset, 'cython' or 'python', not {CHOICE!r}")
 
 
-COMPILED = [f"fastframe.{path.stem}" for path in sorted((Path(__file__).parent / "fastframe").glob("_*_c.pyx"))]
+NOT_HERE = set() if sys.platform == "linux" else {"_burst_c"}  # which calls recvmmsg and sendmmsg
+SOURCES = sorted((Path(__file__).parent / "fastframe").glob("_*_c.pyx"))
+COMPILED = [f"fastframe.{path.stem}" for path in SOURCES if path.stem not in NOT_HERE]
 if CHOICE == "cython" and not COMPILED:
     raise SystemExit("FASTFRAME_IMPLEMENTATION=cython, and there is no .pyx file to build from")
 

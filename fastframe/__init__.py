@@ -2,7 +2,8 @@
 
     from fastframe import Decoder, Encoder, FrameFormat
 
-The codec does no input or output; `fastframe.aio` and `fastframe.sync` put it on asyncio and on plain sockets.
+The codec does no input or output; `fastframe.aio` and `fastframe.sync` put it on asyncio and on plain sockets, and
+`fastframe.datagram` puts one frame into a datagram.
 """
 
 from ._codec import IMPLEMENTATION, Decoder, Encoder, FrameBatch

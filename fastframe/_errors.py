@@ -24,6 +24,7 @@ CORRUPTIONS = {
     "below-header": "the length field says {value}, too little to cover what it counts",
     "below-minimum": "{value} bytes after the length field are fewer than this format needs",
     "overflow": "the length does not fit 64 bits",
+    "not-alone": "{value} bytes stand behind the frame, and a datagram carries one alone",
     "mismatch": "the payload brings its own length field, which does not say {value} as it must",
     "varint-too-long": "the varint does not end within {value} bytes",
     "varint-over-long": "the varint is over-long: its last byte is zero",

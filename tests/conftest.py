@@ -11,6 +11,7 @@ import importlib.util
 import os
 import shlex
 import shutil
+import sys
 from importlib.machinery import PathFinder
 from types import ModuleType
 
@@ -63,6 +64,13 @@ def pytest_report_header(config: pytest.Config) -> str:
 def codec(request: pytest.FixtureRequest) -> ModuleType:
     """The module of one implementation; each test that takes it runs with every one."""
     return importlib.import_module(MODULES[request.param])
+
+
+@pytest.fixture(scope="session")
+def burst(codec) -> ModuleType:
+    """What receives and sends datagrams beside that implementation."""
+    is_pure = codec.__name__ == MODULES["python"] or sys.platform != "linux"
+    return importlib.import_module("fastframe._singly" if is_pure else "fastframe._burst_c")
 
 
 @pytest.fixture(scope="session")

@@ -18,8 +18,8 @@ HELPERS = ("_address", "_deadlines", "_kernel", "_limits", "_parts", "_receive")
 FLOORS = [
     ("_errors",),
     ("_format",),
-    ("_arrow", "_hints", "_memory", "formats"),
-    ("_arrow_c", "_memory_c", "_wire_py"),
+    ("_arrow", "_hints", "_memory", "_singly", "formats"),
+    ("_arrow_c", "_burst_c", "_memory_c", "_wire_py"),
     ("_wire_c",),
     ("_batch_c", "_batch_py", "_encoder_c", "_encoder_py"),
     ("_codec_c", "_codec_py"),
@@ -27,7 +27,7 @@ FLOORS = [
     HELPERS,
     ("_turn_c", "_turn_py"),
     ("_turn",),
-    ("_accept", "_endpoint", "_listening", "_send_queue"),
+    ("_accept", "_datagram_codec", "_datagram_socket", "_endpoint", "_listening", "_send_queue"),
     ("_protocol", "_server"),
     ("aio", "datagram", "sync"),
     ("__init__",),
@@ -82,7 +82,7 @@ def test_imports_go_down_only(file):
         assert floor(target) < floor(name) or (target not in sum(FLOORS, ()) and floor(target) == floor(name))
         if name == "servers":
             assert not target.startswith("_") or target == "__init__"
-        if name not in ("_codec", "_turn", "bench") and file.name != "__init__.pxd":
+        if name not in ("_burst", "_codec", "_turn", "bench") and file.name != "__init__.pxd":
             assert twin(target) in ("", twin(name))
 
 
