@@ -62,6 +62,7 @@ class _Port:
         sock.setblocking(False)
         self._socket = sock
         self._codec = None if format is None else DatagramCodec(format)
+        self._address: Address = sock.getsockname()
         self._file = SocketFile(sock)
         self._closed = False
         self.counters: Counter[str] = Counter()
@@ -72,12 +73,12 @@ class _Port:
     @property
     def sockname(self) -> str:
         """The own address as text: `host:port`, `[v6]:port` or `unix:PATH`."""
-        return address_text(self._socket.getsockname())
+        return address_text(self._address)
 
     @property
     def address(self) -> Address:
         """The own address, in the form that datagrams bring that of their sender."""
-        return self._socket.getsockname()  # type: ignore[no-any-return]
+        return self._address
 
     def fileno(self) -> int:
         return self._socket.fileno()
@@ -267,8 +268,9 @@ async def serve(
     the loop's exception handler, and costs its burst. `format`: None for datagrams without a frame. `receive_buffer`: see
     `bind`.
 
-    Raise OSError if the address cannot be bound, ValueError unless there is one.
+    Raise OSError if the address cannot be bound, ValueError unless there is one, and if no datagram can carry such a frame.
     """
+    _check(format)
     if sockets is None:
         sockets = await asyncio.to_thread(bind, host, port, path=path, receive_buffer=receive_buffer)
     return DatagramServer([DatagramEndpoint(sock, handler, format) for sock in sockets])
@@ -284,8 +286,9 @@ def listen(
 ) -> DatagramSocket:
     """Receive on `host` and `port` (0 picks a free one), or on the Unix socket `path`; `with` closes the socket.
 
-    A name with several addresses binds the first. `format`: None for datagrams without a frame. Raise as `bind` does.
+    A name with several addresses binds the first. `format`: None for datagrams without a frame. Raise as `serve` does.
     """
+    _check(format)
     first, *others = bind(host, port, path=path, receive_buffer=receive_buffer)
     for other in others:
         other.close()
@@ -303,9 +306,16 @@ def connect(
     """Exchange datagrams with one peer alone: the kernel refuses others' and tells of ICMP errors; `with` closes the socket.
 
     Nothing is sent yet, so nothing tells whether anybody is there. A name with several addresses means the first that there is
-    a way to. Raise OSError if there is none, ValueError unless there is one address.
+    a way to. Raise OSError if there is none, ValueError as `serve` does.
     """
+    _check(format)
     return DatagramSocket(open_connected(host, port, path, receive_buffer), format)
+
+
+def _check(format: FrameFormat | None) -> None:
+    """Raise what `DatagramCodec` raises, before there is a socket to close."""
+    if format is not None:
+        DatagramCodec(format)
 
 
 def _as_bytes(payload: Buffer) -> bytes:

@@ -1,7 +1,8 @@
 """Echo: every frame comes back as it came. The plainest program on the codec, and everybody's benchmark peer.
 
 It speaks bare frames of any format. A client that ends its direction still gets every answer. One that sends what is no frame
-is answered up to there and cut off; if it goes on sending, the cut may overtake the last answers.
+is answered up to there and cut off; if it goes on sending, the cut may overtake the last answers. With `--udp` it is another
+program: `echo_udp.py`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import sys
 
 from fastframe import EndOfStreamError, FrameError, aio, sync
 
-from . import host
+from . import echo_udp, host
 
 
 class Echo(aio.FrameProtocol):
@@ -39,10 +40,13 @@ def serve_main(argv: list[str]) -> int:
     host.add_listener_options(parser)
     host.add_format_option(parser)
     parser.add_argument("--upper", action="store_true", help="answer in upper case (ASCII)")
+    echo_udp.add_server_options(parser)
     options = parser.parse_args(argv)
     strip = options.format.initial_bytes_to_strip
-    if options.upper and strip is not None and strip < (options.format.header_length or strip + 1):
-        parser.error("--upper would change the header, which this format leaves in the payload")
+    if (options.upper or options.udp) and strip is not None and strip < (options.format.header_length or strip + 1):
+        parser.error("--upper and --udp would change the header, which this format leaves in the payload")
+    if options.udp:
+        return echo_udp.run(parser, options)
     return host.run(options, functools.partial(aio.serve, UpperEcho if options.upper else Echo, format=options.format))
 
 
@@ -58,8 +62,11 @@ def client_main(argv: list[str]) -> int:
     parser.add_argument(
         "--timeout", type=host.seconds, default=10.0, help="seconds to wait for an answer (default: %(default)s)"
     )
+    echo_udp.add_client_options(parser)
     options = parser.parse_intermixed_args(argv)
     payloads = map(os.fsencode, options.texts) if options.texts else (line.rstrip(b"\n") for line in sys.stdin.buffer)
+    if options.udp:
+        return echo_udp.client(options, payloads)
     try:
         stream = sync.connect(**options.address, format=options.format, timeout=options.timeout)
     except (OSError, UnicodeError) as error:  # UnicodeError: a host name that cannot be one

@@ -13,12 +13,21 @@ import re
 import signal
 import sys
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
-from fastframe import FrameFormat, aio
+from fastframe import FrameFormat
 
 DRAIN_SECONDS: Final = 1.0  # for answers that are on their way when the server is told to end
 DEFAULT_PORT: Final = 9000
+
+
+class Server(Protocol):
+    """What `aio.serve` and its like return."""
+
+    @property
+    def addresses(self) -> list[str]: ...
+
+    async def close(self, grace: float = 0.0) -> None: ...
 
 
 def add_listener_options(parser: argparse.ArgumentParser) -> None:
@@ -93,7 +102,7 @@ def refusal(options: argparse.Namespace) -> str | None:
     return None
 
 
-def run(options: argparse.Namespace, serve: Callable[..., Awaitable[aio.FrameServer]]) -> int:
+def run(options: argparse.Namespace, serve: Callable[..., Awaitable[Server]]) -> int:
     """Run the server that `serve(**where)` starts until a signal ends it; return the exit status."""
     if (reason := refusal(options)) is not None:
         return fail(reason, 2)
@@ -109,7 +118,7 @@ def run(options: argparse.Namespace, serve: Callable[..., Awaitable[aio.FrameSer
         return runner.run(_serve_until_signal(where, serve))
 
 
-async def _serve_until_signal(where: dict[str, Any], serve: Callable[..., Awaitable[aio.FrameServer]]) -> int:
+async def _serve_until_signal(where: dict[str, Any], serve: Callable[..., Awaitable[Server]]) -> int:
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

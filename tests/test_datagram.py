@@ -439,6 +439,15 @@ def test_an_address_is_needed(opener, where):
         opener(**where)
 
 
+def test_a_format_that_no_datagram_can_carry_leaves_nothing_open():
+    too_long = FrameFormat("u32be", length_adjustment=70_000)
+    for opener in (datagram.listen, datagram.connect):
+        with pytest.raises(ValueError, match="no frame fits"):
+            opener("127.0.0.1", 9, format=too_long)
+    with pytest.raises(ValueError, match="no frame fits"):
+        asyncio.run(datagram.serve(echo, "127.0.0.1", 0, format=too_long))
+
+
 def test_an_address_that_cannot_be_had_leaves_nothing_open():
     with datagram.listen("127.0.0.1", 0) as server, pytest.raises(OSError, match="in use"):
         datagram.listen(*server.address)
