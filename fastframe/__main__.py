@@ -15,6 +15,7 @@ COMMANDS = {
     "bench codec": ("fastframe.bench.codec", "main", "time the codec beside the physical limit and its peers"),
     "bench echo": ("fastframe.bench.echo", "main", "what an echo costs a server, beside its peers and one in C"),
     "bench connections": ("fastframe.bench.connections", "main", "the memory and the time that idle connections take"),
+    "bench udp": ("fastframe.bench.udp", "main", "time the echo of datagrams beside a server in C and the standard library's"),
 }
 
 

@@ -118,8 +118,10 @@ def send(sock, list datagrams, Py_ssize_t start, counters):
     cdef Burst burst
     cdef int descriptor = sock.fileno(), family = sock.family, ready, sent
     cdef Py_ssize_t at = start
+    cdef list batch
     while at < len(datagrams):
-        ready = prepare_to_send(&burst, family, datagrams, at)
+        batch = datagrams[at : at + ROOM]  # kept, since another thread may change the list while the kernel reads
+        ready = prepare_to_send(&burst, family, batch)
         if ready == 0:
             if not send_one(sock, datagrams[at], counters):
                 return at
@@ -162,14 +164,15 @@ cdef list datagrams_of(Burst *burst, int received, counters):
     return datagrams
 
 
-cdef int prepare_to_send(Burst *burst, int family, list datagrams, Py_ssize_t start) except -1:
-    """Describe as many datagrams as there is room for and as are described here; return how many."""
+cdef int prepare_to_send(Burst *burst, int family, list batch) except -1:
+    """Describe the datagrams up to the first that is the other way's; return how many."""
     cdef int at = 0
     cdef socklen_t length = 0
-    last = datagrams  # no address
-    for datagram, address in datagrams[start : start + ROOM]:
-        if type(datagram) is not bytes:
+    last = batch  # which is no address
+    for each in batch:
+        if type(each) is not tuple or len(<tuple>each) != 2 or type((<tuple>each)[0]) is not bytes:
             break
+        datagram, address = <tuple>each
         if address is last:
             burst.names[at] = burst.names[at - 1]
         else:
@@ -177,7 +180,7 @@ cdef int prepare_to_send(Burst *burst, int family, list datagrams, Py_ssize_t st
             if length == 0 and address is not None:
                 break
             last = address
-        burst.vectors[at].iov_base = PyBytes_AS_STRING(datagram)  # the list keeps it alive
+        burst.vectors[at].iov_base = PyBytes_AS_STRING(datagram)
         burst.vectors[at].iov_len = PyBytes_GET_SIZE(datagram)
         describe(burst, at, length)
         at += 1

@@ -11,7 +11,11 @@ import errno
 import itertools
 import socket
 from collections import Counter
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 # What IPv4's 16 bits of length leave beside its header of 20 bytes and UDP's of 8. IPv6 could carry 20 more.
 MAX_DATAGRAM: Final = 65_507
@@ -40,7 +44,7 @@ def receive(sock: socket.socket, counters: Counter[str]) -> list[Datagram]:
     return received
 
 
-def send(sock: socket.socket, datagrams: list[Datagram], start: int, counters: Counter[str]) -> int:
+def send(sock: socket.socket, datagrams: Sequence[tuple[Buffer, Address]], start: int, counters: Counter[str]) -> int:
     """Send `datagrams` from number `start` on, to the connected peer where the address is None; return how far it came.
 
     That is the number of the first one that the kernel has no room for at the moment, or of all. Those that cannot be sent at
@@ -52,7 +56,7 @@ def send(sock: socket.socket, datagrams: list[Datagram], start: int, counters: C
     return len(datagrams)
 
 
-def send_one(sock: socket.socket, datagram: Datagram, counters: Counter[str]) -> bool:
+def send_one(sock: socket.socket, datagram: tuple[Buffer, Address], counters: Counter[str]) -> bool:
     """Send one datagram; tell whether the kernel had room for it."""
     payload, address = datagram
     try:

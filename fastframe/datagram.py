@@ -95,10 +95,14 @@ class _Port:
         """Send payloads, each to its address; return how many the kernel took. Otherwise as `send`; all or none are encoded."""
         if self._closed:
             raise _errors.closed("close")
-        if self._codec is None:
-            encoded = [(_as_bytes(payload), address) for payload, address in datagrams]
-        else:
-            encoded = [(self._codec.encode(payload), address) for payload, address in datagrams]
+        encoded: list[tuple[Buffer, Address]]
+        if self._codec is not None:
+            encode = self._codec.encode
+            encoded = [(encode(payload), address) for payload, address in datagrams]
+        elif isinstance(datagrams, list):
+            encoded = datagrams
+        else:  # a generator may refill one buffer for each
+            encoded = [(contiguous(payload).tobytes(), address) for payload, address in datagrams]
         before, at = self.counters["sent"], 0
         while (at := send(self._socket, encoded, at, self.counters)) < len(encoded):
             self.counters["dropped"] += 1  # there is room for others: a full Unix socket is its reader's affair
@@ -316,7 +320,3 @@ def _check(format: FrameFormat | None) -> None:
     """Raise what `DatagramCodec` raises, before there is a socket to close."""
     if format is not None:
         DatagramCodec(format)
-
-
-def _as_bytes(payload: Buffer) -> bytes:
-    return payload if type(payload) is bytes else contiguous(payload).tobytes()

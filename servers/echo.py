@@ -47,6 +47,8 @@ def serve_main(argv: list[str]) -> int:
         parser.error("--upper and --udp would change the header, which this format leaves in the payload")
     if options.udp:
         return echo_udp.run(parser, options)
+    if options.plain is not None or options.stats:
+        parser.error("--plain and --stats are for --udp")
     return host.run(options, functools.partial(aio.serve, UpperEcho if options.upper else Echo, format=options.format))
 
 
@@ -67,6 +69,8 @@ def client_main(argv: list[str]) -> int:
     payloads = map(os.fsencode, options.texts) if options.texts else (line.rstrip(b"\n") for line in sys.stdin.buffer)
     if options.udp:
         return echo_udp.client(options, payloads)
+    if options.json or options.stats:
+        parser.error("--json and --stats are for --udp")
     try:
         stream = sync.connect(**options.address, format=options.format, timeout=options.timeout)
     except (OSError, UnicodeError) as error:  # UnicodeError: a host name that cannot be one

@@ -95,11 +95,11 @@ class Echo:
         self._plain = plain
 
     def __call__(self, endpoint: datagram.DatagramEndpoint, received: list[datagram.Datagram]) -> None:
-        answers = []
-        for request, address in received:
-            answer = self.answer(request, address, endpoint.address, endpoint.counters)
+        own, counters, answers = endpoint.address, endpoint.counters, []
+        for request, sender in received:
+            answer = self.answer(request, sender, own, counters)
             if answer is not None:
-                answers.append((answer, address))
+                answers.append((answer, sender))
         endpoint.send_many(answers)
 
     def answer(self, request: bytes, sender: datagram.Address, own: datagram.Address, counters: Counter[str]) -> bytes | None:
@@ -112,18 +112,17 @@ class Echo:
         except FrameError:
             payload = b""
         if payload.startswith(PING) and len(payload) >= HEAD_LENGTH:
-            return self._codec.encode(PONG + payload[len(PING) : HEAD_LENGTH] + self._echoed(payload[HEAD_LENGTH:]))
+            if self._upper:
+                payload = payload[:HEAD_LENGTH] + payload[HEAD_LENGTH:].upper()
+            return self._codec.encode(PONG + payload[len(PING) :])
         if payload.startswith(PONG):
             counters["answers"] += 1
         elif not request.startswith((PING, PONG), self._start) and self._answers_plain(sender, own):
             counters["plain"] += 1
-            return self._echoed(request)
+            return request.upper() if self._upper else request
         else:
             counters["bad"] += 1
         return None
-
-    def _echoed(self, text: bytes) -> bytes:
-        return text.upper() if self._upper else text
 
     def _answers_plain(self, sender: datagram.Address, own: datagram.Address) -> bool:
         """Tell whether a sender that says nothing of itself is a client."""

@@ -117,6 +117,22 @@ def test_it_sends_from_a_place_in_the_list_on(burst, pair):
         other.recv(10)
 
 
+def test_any_pairs_of_any_buffers(burst, pair):
+    one, other = pair
+    address = other.getsockname()
+    datagrams = [(b"a", address), [b"b", address], (bytearray(b"c"), address), (memoryview(b"d"), address), (b"e", address)]
+    assert burst.send(one, datagrams, 0, Counter()) == 5
+    assert [other.recv(10) for _ in range(5)] == [b"a", b"b", b"c", b"d", b"e"]
+
+
+@pytest.mark.parametrize("wrong", [(b"x",), (b"x", None, None), None, ("text", ("127.0.0.1", 9))])
+def test_what_is_no_pair_with_a_buffer_raises(burst, pair, wrong):
+    one, other = pair
+    with pytest.raises((TypeError, ValueError)):
+        burst.send(one, [(b"good", other.getsockname()), wrong], 0, Counter())
+    assert other.recv(10) == b"good"
+
+
 def test_a_refusal_is_counted_when_receiving(burst, pair):
     one, _ = pair
     refusing(one)

@@ -312,6 +312,8 @@ def test_any_buffer_is_sent_as_it_is_then(fmt):
         assert client.send_many([(buffer, None), (memoryview(buffer)[2:], None), (b"bytes", None)]) == 3
         buffer[:] = b"behind"
         assert [server.recv(WAIT)[0] for _ in range(3)] == [b"before", b"fore", b"bytes"]
+        client.send_many((buffer, None) for buffer[:] in (b"first.", b"second"))
+        assert [server.recv(WAIT)[0] for _ in range(2)] == [b"first.", b"second"]
         for wrong in ("text", 5, memoryview(b"gaps")[::2]):
             with pytest.raises((TypeError, BufferError)):
                 client.send(wrong)

@@ -605,6 +605,21 @@ def test_a_server_that_cannot_start_says_why(capfd, arguments, status, said):
     assert said in stderr
 
 
+@pytest.mark.parametrize(
+    ("command", "arguments"),
+    [
+        (echo.serve_main, ["--plain"]),
+        (echo.serve_main, ["--stats"]),
+        (echo.client_main, ["127.0.0.1:9", "--json"]),
+        (echo.client_main, ["127.0.0.1:9", "--stats"]),
+    ],
+)
+def test_what_is_for_datagrams_needs_the_word(capfd, command, arguments):
+    with pytest.raises(SystemExit, match="2"):
+        command(arguments)
+    assert "for --udp" in capfd.readouterr()[1]
+
+
 def test_an_address_in_use_is_one_line_and_status_1(capfd):
     with serving_in_thread() as ((_, port), _):
         assert echo.serve_main(["--udp", "--port", str(port)]) == 1
