@@ -63,7 +63,6 @@ class _Port:
         self._socket = sock
         self._codec = None if format is None else DatagramCodec(format)
         self._address: Address = sock.getsockname()
-        self._file = SocketFile(sock)
         self._closed = False
         self.counters: Counter[str] = Counter()
         """How many datagrams were `received` and `sent`; how many were lost here, and why: `cut` (longer than
@@ -130,7 +129,6 @@ class _Port:
         if not self._closed:
             self._closed = True
             self._socket.close()
-            self._file.remove()
 
 
 class DatagramSocket(_Port):
@@ -141,6 +139,7 @@ class DatagramSocket(_Port):
 
     def __init__(self, socket: socket.socket, format: FrameFormat | None = DEFAULT_FORMAT) -> None:
         super().__init__(socket, format)
+        self._file: SocketFile | None = None
         self._waiting: deque[Datagram] = deque()
         self._poll = select.poll()
         self._poll.register(socket, select.POLLIN)
@@ -168,8 +167,10 @@ class DatagramSocket(_Port):
         return received
 
     def close(self) -> None:
-        """Close the socket; safe to repeat."""
+        """Close the socket, and remove the file that `listen` made for it; safe to repeat."""
         self._close()
+        if self._file is not None:
+            self._file.remove()
 
     def __enter__(self) -> Self:
         return self
@@ -230,8 +231,9 @@ Handler = Callable[[DatagramEndpoint, list[Datagram]], None]
 class DatagramServer:
     """What `serve` returns: an endpoint for each address, and what they counted."""
 
-    def __init__(self, endpoints: list[DatagramEndpoint]) -> None:
+    def __init__(self, endpoints: list[DatagramEndpoint], files: Iterable[SocketFile] = ()) -> None:
         self.endpoints = endpoints
+        self._files = list(files)
 
     @property
     def addresses(self) -> list[str]:
@@ -244,7 +246,12 @@ class DatagramServer:
         return sum((endpoint.counters for endpoint in self.endpoints), Counter())
 
     async def close(self, grace: float = 0.0) -> None:
-        """Close the endpoints; what has come by then is handed out before, for `grace` seconds at most."""
+        """Close the endpoints; what has come by then is handed out before, for `grace` seconds at most.
+
+        A file that `serve` made is removed, one of `sockets` is not.
+        """
+        for file in self._files:
+            file.remove()
         for endpoint in self.endpoints:
             await endpoint.close(grace)
 
@@ -275,9 +282,11 @@ async def serve(
     Raise OSError if the address cannot be bound, ValueError unless there is one, and if no datagram can carry such a frame.
     """
     _check(format)
+    files: list[SocketFile] = []
     if sockets is None:
         sockets = await asyncio.to_thread(bind, host, port, path=path, receive_buffer=receive_buffer)
-    return DatagramServer([DatagramEndpoint(sock, handler, format) for sock in sockets])
+        files = [SocketFile(sock) for sock in sockets]
+    return DatagramServer([DatagramEndpoint(sock, handler, format) for sock in sockets], files)
 
 
 def listen(
@@ -296,7 +305,9 @@ def listen(
     first, *others = bind(host, port, path=path, receive_buffer=receive_buffer)
     for other in others:
         other.close()
-    return DatagramSocket(first, format)
+    listening = DatagramSocket(first, format)
+    listening._file = SocketFile(first)  # noqa: SLF001
+    return listening
 
 
 def connect(

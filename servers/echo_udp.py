@@ -28,6 +28,7 @@ import ipaddress
 import json
 import random
 import secrets
+import socket
 import sys
 import time
 from collections import Counter, OrderedDict, deque
@@ -136,19 +137,21 @@ def is_loopback(address: str) -> bool:
     return ipaddress.ip_address(address).is_loopback
 
 
-class Server(datagram.DatagramServer):
-    """A server as `host.run` runs it; at the end it prints what it counted to stderr, if that is wanted."""
+class Server:
+    """A server as `host.run` runs it; when it closes it prints what it counted to stderr, if that is wanted."""
 
-    prints_counters = False
+    def __init__(self, server: datagram.DatagramServer, *, prints_counters: bool) -> None:
+        self._server = server
+        self._prints_counters = prints_counters
 
     @property
     def addresses(self) -> list[str]:
-        return [f"udp {address}" for address in super().addresses]
+        return [f"udp {address}" for address in self._server.addresses]
 
     async def close(self, grace: float = 0.0) -> None:
-        await super().close(grace)
-        if self.prints_counters:
-            print(json.dumps(self.counters), file=sys.stderr)
+        await self._server.close(grace)
+        if self._prints_counters:
+            print(json.dumps(self._server.counters), file=sys.stderr)
 
 
 def run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
@@ -159,25 +162,23 @@ def run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
         parser.error(f"no datagram can carry such a frame: {error}")
 
     async def serve(**where: Any) -> Server:
-        server = Server((await datagram.serve(handler, sockets=bind(**where), format=None)).endpoints)
-        server.prints_counters = options.stats
-        return server
+        if where.get("port") == 0:
+            where = {"sockets": bind_free(where["host"])}
+        return Server(await datagram.serve(handler, format=None, **where), prints_counters=options.stats)
 
     return host.run(options, serve)
 
 
-def bind(**where: Any) -> list[Any]:
-    """Bind as `datagram.bind` does, but for port 0 a free one that no client gets."""
-    if where.get("port") != 0:
-        return datagram.bind(**where)
+def bind_free(host: str) -> list[socket.socket]:
+    """Bind a free port that no client gets."""
     *others, last = random.sample(SERVER_PORTS, ATTEMPTS)
     for port in others:
         try:
-            return datagram.bind(**{**where, "port": port})
+            return datagram.bind(host, port)
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
                 raise
-    return datagram.bind(**{**where, "port": last})
+    return datagram.bind(host, last)
 
 
 @dataclass(slots=True)

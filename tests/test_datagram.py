@@ -284,6 +284,17 @@ def test_sockets_that_are_bound_already(play, socks):
     play(main)
 
 
+def test_the_file_of_a_socket_that_was_bound_already_is_left_to_whom_bound_it(play, tmp_path):
+    path = tmp_path / "socket"
+
+    async def main():
+        async with await datagram.serve(echo, sockets=datagram.bind(path=path)):
+            pass
+        assert path.exists()
+
+    play(main)
+
+
 # Blocking
 
 

@@ -192,7 +192,7 @@ def test_two_servers_that_are_pointed_at_each_other_fall_silent(play):
     """Each one's own socket sends to the other before they serve: that is what a forged sender address looks like."""
 
     async def main():
-        sockets = [echo_udp.bind(host="127.0.0.1", port=0)[0] for _ in range(2)]
+        sockets = [echo_udp.bind_free("127.0.0.1")[0] for _ in range(2)]
         for sender, target in (sockets, sockets[::-1]):
             for request in (ping(), ping(b"", b"other id"), pong(), b"", b"\xff", b"bye", frame(b"bare"), ping()[:-1]):
                 sender.sendto(request, target.getsockname())
@@ -208,7 +208,7 @@ def test_two_servers_that_are_pointed_at_each_other_fall_silent(play):
 
 def test_a_server_that_is_pointed_at_itself_falls_silent(play):
     async def main():
-        (sock,) = echo_udp.bind(host="127.0.0.1", port=0)
+        (sock,) = echo_udp.bind_free("127.0.0.1")
         for request in (ping(), pong(), b""):
             sock.sendto(request, sock.getsockname())
         async with await datagram.serve(Echo(U32), sockets=[sock], format=None) as server:
@@ -221,7 +221,7 @@ def test_a_server_that_is_pointed_at_itself_falls_silent(play):
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 def test_nobodys_datagrams_harm_others(play, host):
     async def main():
-        async with await datagram.serve(Echo(U32), sockets=echo_udp.bind(host=host, port=0), format=None) as server:
+        async with await datagram.serve(Echo(U32), sockets=echo_udp.bind_free(host), format=None) as server:
             address = server.endpoints[0].address
             with asking(address) as bad, asking(address) as good:
                 for harm in (b"bye", b"", b"\xff", b"\xff" * 2000, ping()[:-3], pong(), ping() * 2, bytes(MAX_DATAGRAM)):
@@ -237,7 +237,7 @@ def test_nobodys_datagrams_harm_others(play, host):
 
 def test_a_peer_that_is_gone_is_no_matter_to_others(play):
     async def main():
-        async with await datagram.serve(Echo(U32), sockets=echo_udp.bind(host="127.0.0.1", port=0), format=None) as server:
+        async with await datagram.serve(Echo(U32), sockets=echo_udp.bind_free("127.0.0.1"), format=None) as server:
             address = server.endpoints[0].address
             with asking(address) as good:
                 for _ in range(10):
@@ -253,13 +253,13 @@ def test_a_peer_that_is_gone_is_no_matter_to_others(play):
 def test_port_0_is_a_port_that_no_client_gets(monkeypatch):
     monkeypatch.setattr(echo_udp, "SERVER_PORTS", range(28_000, 28_200))
     with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(echo_udp.bind(host="127.0.0.1", port=0)[0]) for _ in range(50)]
+        sockets = [stack.enter_context(echo_udp.bind_free("127.0.0.1")[0]) for _ in range(50)]
         assert {sock.getsockname()[1] for sock in sockets} < set(range(28_000, 28_200))
 
 
 def test_what_else_is_wrong_with_an_address_is_said_at_once():
     with pytest.raises(OSError, match="Cannot assign"):
-        echo_udp.bind(host="192.0.2.1", port=0)
+        echo_udp.bind_free("192.0.2.1")
 
 
 # The client
@@ -439,7 +439,7 @@ def serving_in_thread(format=U32):
     ready = threading.Event()
 
     async def main():
-        async with await datagram.serve(Echo(format), sockets=echo_udp.bind(host="127.0.0.1", port=0), format=None) as server:
+        async with await datagram.serve(Echo(format), sockets=echo_udp.bind_free("127.0.0.1"), format=None) as server:
             started.extend([asyncio.get_running_loop(), asyncio.Event(), server.endpoints[0]])
             ready.set()
             await started[1].wait()
