@@ -470,6 +470,11 @@ def test_an_address_that_cannot_be_had_leaves_nothing_open():
         datagram.listen(path="/nonexistent/socket")
 
 
+def test_both_wildcards_can_have_one_port():
+    with datagram.listen("::", 0) as six, datagram.listen("0.0.0.0", six.address[1]) as four:
+        assert four.address == ("0.0.0.0", six.address[1])
+
+
 def test_the_kernel_may_hold_more_than_by_default():
     with datagram.listen("127.0.0.1", 0) as server, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as plain:
         option = socket.SOL_SOCKET, socket.SO_RCVBUF

@@ -257,9 +257,12 @@ def test_port_0_is_a_port_that_no_client_gets(monkeypatch):
         assert {sock.getsockname()[1] for sock in sockets} < set(range(28_000, 28_200))
 
 
-def test_what_else_is_wrong_with_an_address_is_said_at_once():
+def test_what_else_is_wrong_with_an_address_is_said_at_once(monkeypatch):
+    tried = []
+    monkeypatch.setattr(datagram, "bind", lambda host, port, bind=datagram.bind: (tried.append(port), bind(host, port))[1])
     with pytest.raises(OSError, match="Cannot assign"):
         echo_udp.bind_free("192.0.2.1")
+    assert len(tried) == 1
 
 
 # The client
