@@ -14,7 +14,7 @@ import sys
 
 from fastframe import EndOfStreamError, FrameError, aio, sync
 
-from . import echo_udp, host
+from . import arguments, host, tls
 
 
 class Echo(aio.FrameProtocol):
@@ -34,13 +34,13 @@ class UpperEcho(aio.FrameProtocol):
 def serve_main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="fastframe serve echo",
+        usage="%(prog)s [OPTION ...]",
         description="Answer each frame with itself, until SIGTERM or Ctrl-C.",
         epilog="example: fastframe serve echo --port 9000 --format u32be,max=1MiB",
     )
-    host.add_listener_options(parser)
-    host.add_format_option(parser)
+    arguments.add_format_option(parser)
     parser.add_argument("--upper", action="store_true", help="answer in upper case (ASCII)")
-    echo_udp.add_server_options(parser)
+    arguments.add_server_options(parser)
     options = parser.parse_args(argv)
     strip = options.format.initial_bytes_to_strip
     if (options.upper or options.udp) and strip is not None and strip < (options.format.header_length or strip + 1):
@@ -58,13 +58,9 @@ def client_main(argv: list[str]) -> int:
         description="Send each TEXT as a frame to an echo server and print what comes back, a line each.",
         epilog="example: fastframe echo 127.0.0.1:9000 hello world",
     )
-    parser.add_argument("address", type=host.parse_address, metavar="ADDR", help="host:port, [v6]:port or unix:PATH")
+    arguments.add_client_options(parser)
     parser.add_argument("texts", nargs="*", metavar="TEXT", help="without any, the lines of standard input")
-    host.add_format_option(parser)
-    parser.add_argument(
-        "--timeout", type=host.seconds, default=10.0, help="seconds to wait for an answer (default: %(default)s)"
-    )
-    echo_udp.add_client_options(parser)
+    arguments.add_format_option(parser)
     options = parser.parse_intermixed_args(argv)
     payloads = map(os.fsencode, options.texts) if options.texts else (line.rstrip(b"\n") for line in sys.stdin.buffer)
     if options.udp:
@@ -72,7 +68,15 @@ def client_main(argv: list[str]) -> int:
     if options.json or options.stats:
         parser.error("--json and --stats are for --udp")
     try:
-        stream = sync.connect(**options.address, format=options.format, timeout=options.timeout)
+        stream = sync.connect(
+            **options.address,
+            format=options.format,
+            timeout=options.timeout,
+            ssl=tls.client_context(options),
+            server_hostname=options.tls_name,
+        )
+    except arguments.UsageError as error:
+        return host.fail(error, 2)
     except (OSError, UnicodeError) as error:  # UnicodeError: a host name that cannot be one
         return host.fail(error)
     with stream:

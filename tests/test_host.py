@@ -1,114 +1,124 @@
-import argparse
-import asyncio
+"""How a server is run, seen from outside: processes and signals."""
+
 import signal
+import socket
+import subprocess
 import sys
 
 import pytest
+from serving import connect, is_echoed, refused, serving
+from vectors import frame
 
-from fastframe import FrameFormat
-from fastframe.servers import host
+from fastframe.servers import arguments, host
 
-
-@pytest.mark.parametrize(
-    ("text", "where"),
-    [
-        ("127.0.0.1:9000", {"host": "127.0.0.1", "port": 9000}),
-        ("localhost:1", {"host": "localhost", "port": 1}),
-        ("[::1]:9000", {"host": "::1", "port": 9000}),
-        ("unix:/run/a:b", {"path": "/run/a:b"}),
-    ],
-)
-def test_an_address_is_parsed(text, where):
-    assert host.parse_address(text) == where
+HALF_A_FRAME = frame(b"half")[:6]
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["", "9000", ":9000", "host:", "host:0", "host:65536", "host:x", "::1:9000", "unix:", "host:٣", "[:80", "[]:80", "a]:80"],
-)
-def test_what_is_no_address_is_refused(text):
-    with pytest.raises(argparse.ArgumentTypeError, match="is not host:port"):
-        host.parse_address(text)
-
-
-def test_a_format_is_parsed_or_refused_with_the_reason():
-    assert host.frame_format("u16le,max=1KiB") == FrameFormat("u16le", max_payload_length=1024)
-    with pytest.raises(argparse.ArgumentTypeError, match="no length field is called 'u12'"):
-        host.frame_format("u12")
-
-
-@pytest.mark.parametrize(
-    "arguments", [["--port", "65536"], ["--port", "-1"], ["--port", "x"], ["--unix", ""], ["--unix", "", "--host", "0.0.0.0"]]
-)
-def test_a_port_out_of_range_and_an_empty_path_are_refused(arguments, capsys):
-    parser = argparse.ArgumentParser()
-    host.add_listener_options(parser)
-    with pytest.raises(SystemExit, match="2"):
-        parser.parse_args(arguments)
-    assert "is not a port" in (said := capsys.readouterr().err) or "no Unix socket" in said
-
-
-@pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "1e300", "x"])
-def test_a_waiting_time_is_a_number_of_seconds(text):
-    assert host.seconds("0.5") == 0.5
-    with pytest.raises(argparse.ArgumentTypeError, match="number of seconds"):
-        host.seconds(text)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "refused"),
-    [
-        ([], False),
-        (["--host", "::1"], False),
-        (["--host", "localhost"], False),
-        (["--host", "127.8.8.8"], False),
-        (["--host", "0.0.0.0"], True),
-        (["--host", "::"], True),
-        (["--host", ""], True),
-        (["--host", "example.org"], True),
-        (["--host", "0.0.0.0", "--insecure"], False),
-        (["--host", "0.0.0.0", "--unix", "/tmp/x"], False),
-    ],
-)
-def test_a_public_address_needs_the_word(arguments, refused):
-    parser = argparse.ArgumentParser()
-    host.add_listener_options(parser)
-    assert (host.refusal(parser.parse_args(arguments)) is not None) == refused
-
-
-async def start_echo(*arguments) -> tuple[asyncio.subprocess.Process, str]:
-    command = [sys.executable, "-m", "fastframe", "serve", "echo", "--port", "0", *arguments]
-    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE)
-    line = await process.stdout.readline()
-    return process, line.decode().removeprefix("listening on ").strip()
-
-
-@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop", "aiofastnet"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_the_server_in_order(loop, number):
-    async def main():
-        process, address = await start_echo("--loop", loop)
-        reader, writer = await asyncio.open_connection(*address.split(":"))
-        writer.write(b"\0\0\0\1x")
-        assert await reader.readexactly(5) == b"\0\0\0\1x"
-        process.send_signal(number)
-        assert await asyncio.wait_for(process.communicate(), 10) == (b"", b"")
-        assert process.returncode == 0
-        assert await reader.read() == b""
-        writer.close()
+    with serving("--loop", loop) as server, server.connect() as raw:
+        assert is_echoed(raw)
+        server.process.send_signal(number)
+        assert raw.recv(1) == b""
+        raw.close()
+        assert server.ended() == (0, "", "")
 
-    asyncio.run(asyncio.wait_for(main(), 30))
+
+def test_what_has_not_ended_in_time_is_cut_with_status_0():
+    with serving("--drain-timeout", "0.3") as server, server.connect() as raw:
+        raw.sendall(HALF_A_FRAME)
+        status, stdout, stderr = server.end()
+    assert (status, stdout, stderr.count("\n")) == (0, "", 1)
+    assert "event=stopped cut=1" in stderr
+
+
+def test_a_draining_server_accepts_nobody_and_ends_when_the_frame_has_come():
+    with serving("--log-level", "info") as server, server.connect() as raw:
+        raw.sendall(HALF_A_FRAME)
+        server.process.terminate()
+        server.logged("event=draining", "connections=1")
+        with pytest.raises(ConnectionRefusedError):
+            server.connect()
+        raw.sendall(frame(b"half")[6:])
+        assert raw.recv(8, socket.MSG_WAITALL) == frame(b"half")
+        raw.close()
+        assert server.process.wait(10) == 0
+
+
+def test_a_successor_can_have_the_path_while_a_server_drains(tmp_path):
+    path = tmp_path / "socket"
+    with serving("--unix", path, "--log-level", "info") as server, server.connect() as raw:
+        raw.sendall(HALF_A_FRAME)
+        server.process.terminate()
+        server.logged("event=draining")
+        assert not path.exists()
+        with serving("--unix", path) as successor:
+            server.process.terminate()
+            assert server.ended()[0] == 1
+            with successor.connect() as other:
+                assert is_echoed(other)
+
+
+def test_a_second_signal_cuts_at_once_with_status_1():
+    with serving("--log-level", "info") as server, server.connect() as raw:
+        raw.sendall(HALF_A_FRAME)
+        server.process.terminate()
+        server.logged("event=draining")
+        status, stdout, stderr = server.end()
+    assert (status, stdout) == (1, "")
+    assert "event=stopped cut=1" in stderr
 
 
 def test_an_address_in_use_is_one_line_and_status_1():
-    async def main():
-        process, address = await start_echo()
-        second, _ = await start_echo("--port", address.rpartition(":")[2])
-        stdout, stderr = await second.communicate()
-        assert (stdout, second.returncode) == (b"", 1)
-        assert stderr.startswith(b"fastframe: cannot listen: ")
-        assert stderr.count(b"\n") == 1
-        process.terminate()
-        await process.communicate()
+    with serving() as server:
+        port = server.address.rpartition(":")[2]
+        assert refused("--port", port) == (1, f"fastframe: cannot listen on 127.0.0.1, port {port}: Address already in use\n")
 
-    asyncio.run(asyncio.wait_for(main(), 30))
+
+def test_what_the_limits_did_is_logged():
+    with serving("--max-connections-per-source", "1") as server, server.connect(), server.connect():
+        assert "refused=1" in server.logged("connections ended by their limits")
+
+
+def test_a_full_server_says_so_and_goes_on_when_there_is_room():
+    with serving("--max-connections", "1") as server, connect(server.address) as first, connect(server.address) as second:
+        assert is_echoed(first)
+        server.logged("accepting paused", "connections=1")
+        first.close()
+        assert is_echoed(second)
+
+
+@pytest.mark.parametrize("name", ["uvloop", "aiofastnet"])
+def test_a_loop_that_is_not_installed_is_named(name, monkeypatch):
+    monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(arguments.UsageError, match=f"pip install {name}"):
+        host.loop_factory(name)
+
+
+def test_the_automatic_loop_is_the_fastest_that_is_installed(monkeypatch):
+    uvloop = pytest.importorskip("uvloop")
+    assert host.loop_factory("auto") is uvloop.new_event_loop
+    monkeypatch.setitem(sys.modules, "uvloop", None)
+    assert host.loop_factory("auto") is host.asyncio.new_event_loop
+
+
+def test_what_was_asked_wrongly_is_one_line_and_status_2():
+    assert refused("--low-water", "1MiB") == (2, "fastframe: low_water (1048576) must not be above high_water (65536)\n")
+
+
+def test_a_server_that_fails_to_start_is_a_line_and_status_1():
+    code = """
+import argparse, sys
+from fastframe.servers import arguments, host
+parser = argparse.ArgumentParser()
+arguments.add_server_options(parser)
+async def serve(**how):
+    raise OSError(5, "no such luck")
+sys.exit(host.run(parser.parse_args(sys.argv[1:]), serve))
+"""
+    command = [sys.executable, "-c", code, "--port", "0"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert 'event="cannot serve" reason="[Errno 5] no such luck"\n' in result.stderr
+    assert result.stderr.count("\n") == 1

@@ -1,0 +1,144 @@
+"""The sockets that a server accepts on: what the options name, or what systemd passed. Open before there is a loop or a worker.
+
+An address that others can reach is refused unless clients have to show certificates, or the risk is named. Descriptors are
+asked for here, too: there have to be as many as the connections that the limits allow.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import ipaddress
+import logging
+import os
+import resource
+import socket
+from collections.abc import Iterator
+from typing import Final
+
+from fastframe import aio
+
+from . import logs, systemd
+from .arguments import DEFAULT_HOST, UsageError
+
+# For the standard streams, listeners, the loop's own, files and libraries that are opened later.
+OWN_DESCRIPTORS: Final = 64
+
+
+class ListenError(Exception):
+    """Say that an address cannot be listened on."""
+
+
+class Listeners:
+    """Listening sockets, and the files that the Unix ones among them are."""
+
+    def __init__(self) -> None:
+        self.sockets: list[socket.socket] = []
+        self._files: list[tuple[str, int]] = []  # path and inode: another server may have taken the name over
+
+    def bind(self, host: str, port: int, backlog: int) -> None:
+        with _telling(f"{host}, port {port}"):
+            self.sockets += aio.bind(host, port, backlog=backlog)
+
+    def bind_unix(self, path: str, mode: int | None, backlog: int) -> None:
+        with _telling(path), _umask(None if mode is None else 0o777 & ~mode):
+            self.sockets += aio.bind(path=path, backlog=backlog)
+            self._files.append((path, os.stat(path).st_ino))
+
+    def remove_files(self) -> None:
+        """Remove the sockets' files, so that a successor can bind their names while this server drains."""
+        for path, inode in self._files:
+            with contextlib.suppress(FileNotFoundError):
+                if os.stat(path).st_ino == inode:
+                    os.unlink(path)
+        self._files = []
+
+    def close(self) -> None:
+        """Close this process's copies, too; a loop that uses them has to have let go of them before."""
+        for listener in self.sockets:
+            listener.close()
+        self.remove_files()
+
+
+def open_listeners(options: argparse.Namespace) -> Listeners:
+    """Open what the options name, or take what systemd passed; raise UsageError or ListenError."""
+    listeners = Listeners()
+    listeners.sockets = systemd.passed_sockets()
+    if listeners.sockets:
+        _check_passed(listeners.sockets, options)
+        return listeners
+    hosts = options.host or ([] if options.unix else [DEFAULT_HOST])
+    for host in hosts:
+        refuse_public(host, options)
+    with contextlib.ExitStack() as undo:
+        undo.callback(listeners.close)
+        for host in hosts:
+            listeners.bind(host, options.port, options.backlog)
+        for path in options.unix or ():
+            listeners.bind_unix(path, options.unix_mode, options.backlog)
+        undo.pop_all()
+    return listeners
+
+
+def refuse_public(host: str, options: argparse.Namespace) -> None:
+    """Raise UsageError if others can reach `host`, nobody would authenticate them, and the options do not accept that."""
+    if not options.insecure and options.tls_client_ca is None and not _is_loopback(host):
+        raise UsageError(
+            f"{host!r} can be reached by others, and nothing here authenticates them: "
+            "give --tls-cert and --tls-client-ca, or say --insecure to allow it"
+        )
+
+
+def allow(limits: aio.Limits, workers: int) -> aio.Limits:
+    """Return one worker's share of `limits`, with no more connections than it may have descriptors for."""
+    most = _raise_descriptor_limit() - OWN_DESCRIPTORS
+    asked = limits.max_connections
+    share = most if asked is None else -(-asked // workers)
+    if share > most:
+        logs.event(logging.WARNING, "max connections lowered", asked=share, allowed=most, reason="open files limit (ulimit -n)")
+    return dataclasses.replace(limits, max_connections=max(1, min(share, most)))
+
+
+def _raise_descriptor_limit() -> int:
+    """Raise the soft limit of open descriptors, which old programs need low, to the hard one; return it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
+
+
+def _check_passed(sockets: list[socket.socket], options: argparse.Namespace) -> None:
+    if options.host or options.unix:
+        raise UsageError("systemd passed the sockets to listen on: leave out --host and --unix")
+    for passed in sockets:
+        if passed.type != socket.SOCK_STREAM or not passed.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            raise UsageError("systemd passed a socket that does not listen: ListenStream= and Accept=no are wanted")
+        if passed.family in (socket.AF_INET, socket.AF_INET6):
+            refuse_public(passed.getsockname()[0], options)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+@contextlib.contextmanager
+def _telling(where: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, UnicodeError) as error:  # UnicodeError: a host name that cannot be one
+        raise ListenError(f"cannot listen on {where}: {getattr(error, 'strerror', None) or error}") from None
+
+
+@contextlib.contextmanager
+def _umask(mask: int | None) -> Iterator[None]:
+    """Have files made with `mask`: a socket that gets its mode later can be connected to in between."""
+    before = os.umask(0)
+    os.umask(before if mask is None else mask)
+    try:
+        yield
+    finally:
+        os.umask(before)

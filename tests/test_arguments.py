@@ -1,0 +1,120 @@
+import argparse
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+
+from fastframe import FrameFormat, aio
+from fastframe.servers import arguments
+
+ROOT = Path(__file__).parent.parent
+
+
+def parse(*words):
+    parser = argparse.ArgumentParser()
+    arguments.add_server_options(parser)
+    return parser.parse_args(words)
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ("127.0.0.1:9000", {"host": "127.0.0.1", "port": 9000}),
+        ("localhost:1", {"host": "localhost", "port": 1}),
+        ("[::1]:9000", {"host": "::1", "port": 9000}),
+        ("unix:/run/a:b", {"path": "/run/a:b"}),
+    ],
+)
+def test_an_address_is_parsed(text, where):
+    assert arguments.address(text) == where
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "9000", ":9000", "host:", "host:0", "host:65536", "host:x", "::1:9000", "unix:", "host:٣", "[:80", "[]:80", "a]:80"],
+)
+def test_what_is_no_address_is_refused(text):
+    with pytest.raises(argparse.ArgumentTypeError, match="is not host:port"):
+        arguments.address(text)
+
+
+def test_a_format_is_parsed_or_refused_with_the_reason():
+    assert arguments.frame_format("u16le,max=1KiB") == FrameFormat("u16le", max_payload_length=1024)
+    with pytest.raises(argparse.ArgumentTypeError, match="no length field is called 'u12'"):
+        arguments.frame_format("u12")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--port", "65536"], "is not a port"),
+        (["--port", "-1"], "is not a port"),
+        (["--port", "x"], "is not a port"),
+        (["--unix", ""], "no Unix socket"),
+        (["--unix", "x", "--unix", ""], "no Unix socket"),
+        (["--unix-mode", "1777"], "three octal digits"),
+        (["--unix-mode", "8"], "three octal digits"),
+        (["--max-connections", "0"], "is not a number from 1"),
+        (["--max-connections", "+1"], "is not a number from 1"),
+        (["--backlog", "65536"], "from 1 to 65535"),
+        (["--high-water", "none"], "64KiB or 1MiB"),
+        (["--high-water", "0"], "64KiB or 1MiB"),
+        (["--unsent", "2048MiB"], "64KiB or 1MiB"),
+        (["--frame-timeout", "0"], "seconds above 0"),
+        (["--linger-timeout", "none"], "seconds above 0"),
+        (["--drain-timeout", "-1"], "number of seconds, or 0"),
+        (["--loop", "trio"], "invalid choice"),
+    ],
+)
+def test_what_an_option_cannot_be_is_refused_in_a_line(words, said, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        parse(*words)
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "1e300", "x"])
+def test_a_waiting_time_is_a_number_of_seconds(text):
+    assert arguments.seconds("0.5") == 0.5
+    with pytest.raises(argparse.ArgumentTypeError, match="number of seconds"):
+        arguments.seconds(text)
+
+
+def test_a_size_has_a_unit_or_none():
+    assert list(map(arguments.size, ["1", "64KiB", "2MiB"])) == [1, 65536, 2 << 20]
+
+
+def test_every_limit_is_an_option_with_its_default():
+    assert arguments.limits(parse()) == aio.Limits()
+    assert [name for name, *_ in arguments.LIMITS] == [field.name for field in dataclasses.fields(aio.Limits)]
+
+
+@pytest.mark.parametrize("field", dataclasses.fields(aio.Limits), ids=lambda field: field.name)
+def test_each_limit_is_set_by_its_option(field):
+    option = f"--{field.name.replace('_', '-')}"
+    assert getattr(arguments.limits(parse("--low-water", "0", option, "3")), field.name) == 3
+    if "None" in field.type:
+        assert getattr(arguments.limits(parse(option, "none")), field.name) is None
+
+
+def test_limits_that_contradict_each_other_are_refused():
+    with pytest.raises(arguments.UsageError, match="low_water"):
+        arguments.limits(parse("--low-water", "2MiB", "--high-water", "1MiB"))
+
+
+def test_hosts_and_paths_may_be_several():
+    options = parse("--host", "0.0.0.0", "--host", "::", "--unix", "a", "--unix", "b", "--unix-mode", "660")
+    assert (options.host, options.unix, options.unix_mode) == (["0.0.0.0", "::"], ["a", "b"], 0o660)
+
+
+def test_the_options_that_the_documents_name_exist():
+    known = arguments_of(arguments.add_server_options) | arguments_of(arguments.add_client_options) | {"--help"}
+    section = re.search("### Running a server\n(.*?)\n## ", (ROOT / "README.md").read_text(), re.DOTALL)[1]
+    named = set(re.findall(r"--[a-z][a-z-]+", section + (ROOT / "docs/serving.md").read_text()))
+    assert named - known == {"--now"}  # systemctl's
+
+
+def arguments_of(add) -> set[str]:
+    parser = argparse.ArgumentParser()
+    add(parser)
+    return {option for action in parser._actions for option in action.option_strings}
