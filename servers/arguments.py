@@ -23,6 +23,7 @@ LOOPS: Final = ("auto", "asyncio", "uvloop", "aiofastnet")
 # For answers that are on their way; docker kills 10 s after SIGTERM, Kubernetes after 30, systemd after 90.
 DRAIN_SECONDS: Final = 8.0
 LONGEST_WAIT: Final = 31 * 24 * 3600  # seconds: more than anybody waits, and less than what a socket can be told
+MOST_WORKERS: Final = 256
 SIZES: Final = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20}
 
 
@@ -110,12 +111,25 @@ def _add_limits(group: Any) -> None:
 
 def _add_processes(group: Any) -> None:
     group.add_argument(
+        "--workers",
+        type=functools.partial(count, most=MOST_WORKERS),
+        default=1,
+        metavar="N",
+        help="processes that share the listeners; one that dies is started again (default: %(default)s)",
+    )
+    group.add_argument(
         "--drain-timeout",
         type=wait,
         metavar="S",
         default=DRAIN_SECONDS,
         help="seconds from SIGTERM or Ctrl-C until the connections are cut that are left; a second signal cuts them at once "
         "(default: %(default)g)",
+    )
+    group.add_argument(
+        "--metrics-port",
+        type=port_number,
+        metavar="PORT",
+        help="serve /metrics, /livez and /readyz on this port of 127.0.0.1, in a process of its own (default: nowhere)",
     )
     group.add_argument("--log-format", choices=("text", "json"), default="text", help="lines on stderr (default: %(default)s)")
     group.add_argument(

@@ -1,4 +1,4 @@
-"""How any server is run: what its options ask for is checked, its sockets are bound, and it lives.
+"""How any server is run: what its options ask for is checked, its sockets are bound, and it lives in one process or several.
 
 A server prints `listening on ADDR` to stdout, flushed, for each listener once it accepts, so that a script may use `--port 0`.
 SIGTERM and SIGINT end it: it stops accepting, lets each connection end between two frames, cuts what is left after
@@ -34,9 +34,13 @@ def run(options: argparse.Namespace, serve: Serve) -> int:
         new_loop = loop_factory(options.loop)
         context = tls.server_context(options)
         opened = listeners.open_listeners(options)
-        limits = listeners.allow(arguments.limits(options), 1)
+        limits = listeners.allow(arguments.limits(options), options.workers)
         job = Job(options, serve, opened.sockets, context, limits, new_loop)
-        return job.run(Alone(opened, notifier))
+        if options.workers == 1 and options.metrics_port is None:
+            return job.run(Alone(opened, notifier))
+        from . import workers  # noqa: PLC0415  most servers do without
+
+        return workers.run(job, opened, notifier)
     except arguments.UsageError as error:
         return fail(error, 2)
     except listeners.ListenError as error:

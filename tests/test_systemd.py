@@ -47,8 +47,9 @@ def refusal(given, *words) -> tuple[int, str]:
     return result.returncode, result.stderr
 
 
-def test_a_passed_socket_is_served(listener):
-    with passed(listener) as server:
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_passed_socket_is_served(workers, listener):
+    with passed(listener, "--workers", workers) as server:
         assert server.address == f"127.0.0.1:{listener.getsockname()[1]}"
         with server.connect() as raw:
             assert is_echoed(raw)
@@ -126,9 +127,10 @@ def test_systemds_own_activation(tmp_path):
             process.kill()
 
 
-def test_systemd_hears_when_the_server_is_ready_and_when_it_stops(manager):
+@pytest.mark.parametrize("workers", [1, 2])
+def test_systemd_hears_when_the_server_is_ready_and_when_it_stops(workers, manager):
     environment = os.environ | {"NOTIFY_SOCKET": manager.getsockname()}
-    with serving(env=environment) as server:
+    with serving("--workers", workers, env=environment) as server:
         assert manager.recv(100) == b"READY=1"
         with server.connect() as raw:
             assert is_echoed(raw)
@@ -136,22 +138,24 @@ def test_systemd_hears_when_the_server_is_ready_and_when_it_stops(manager):
         assert manager.recv(100) == b"STOPPING=1"
 
 
-def test_systemd_hears_that_the_server_is_alive(manager):
+@pytest.mark.parametrize("workers", [1, 2])
+def test_systemd_hears_that_the_server_is_alive(workers, manager):
     environment = os.environ | {"NOTIFY_SOCKET": manager.getsockname(), "WATCHDOG_USEC": "80000"}
-    with serving(env=environment) as server:
+    with serving("--workers", workers, env=environment) as server:
         heard = [manager.recv(100) for _ in range(6)]
         assert heard.count(b"WATCHDOG=1") >= 4
         assert heard.count(b"READY=1") <= 1
         server.end()
 
 
-def test_systemd_hears_of_a_reload(manager, tmp_path):
+@pytest.mark.parametrize("workers", [1, 2])
+def test_systemd_hears_of_a_reload(workers, manager, tmp_path):
     trustme = pytest.importorskip("trustme")
     file = tmp_path / "both.pem"
     trustme.CA().issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(str(file))
     environment = os.environ | {"NOTIFY_SOCKET": manager.getsockname()}
     before = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
-    with serving("--tls-cert", file, env=environment) as server:
+    with serving("--tls-cert", file, "--workers", workers, env=environment) as server:
         assert manager.recv(100) == b"READY=1"
         server.process.send_signal(signal.SIGHUP)
         reloading, _, moment = manager.recv(100).partition(b"\nMONOTONIC_USEC=")
