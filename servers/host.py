@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import functools
 import importlib
 import importlib.util
 import signal
+import socket
 import sys
 from collections.abc import Callable, Mapping
+
+from fastframe import aio
 
 from . import arguments, listeners, logs, systemd, tls
 from .life import PULSE, Job, Orders, Serve, Server
@@ -25,15 +29,23 @@ def fail(reason: object, status: int = 1) -> int:
     return status
 
 
-def run(options: argparse.Namespace, serve: Serve) -> int:
-    """Run the server that `serve(sockets=..., ssl=..., limits=...)` starts until a signal ends it; return the exit status."""
+def run(
+    options: argparse.Namespace,
+    serve: Serve,
+    bind: listeners.Bind | None = None,
+    kind: socket.SocketKind = socket.SOCK_STREAM,
+) -> int:
+    """Run the server that `serve(sockets=..., ssl=..., limits=...)` starts until a signal ends it; return the exit status.
+
+    `bind(host, port)` and `bind(path=...)` return sockets of that `kind`; by default they listen for connections.
+    """
     logs.configure(options.log_format, options.log_level)
     notifier = systemd.Notifier.from_environment()
     opened = None
     try:
         new_loop = loop_factory(options.loop)
         context = tls.server_context(options)
-        opened = listeners.open_listeners(options)
+        opened = listeners.open_listeners(options, bind or functools.partial(aio.bind, backlog=options.backlog), kind)
         limits = listeners.allow(arguments.limits(options), options.workers)
         job = Job(options, serve, opened.sockets, context, limits, new_loop)
         if options.workers == 1 and options.metrics_port is None:

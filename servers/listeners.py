@@ -14,16 +14,19 @@ import logging
 import os
 import resource
 import socket
-from collections.abc import Iterator
-from typing import Final
-
-from fastframe import aio
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Final
 
 from . import logs, systemd
 from .arguments import DEFAULT_HOST, UsageError
 
+if TYPE_CHECKING:
+    from fastframe import aio
+
 # For the standard streams, listeners, the loop's own, files and libraries that are opened later.
 OWN_DESCRIPTORS: Final = 64
+
+Bind = Callable[..., list[socket.socket]]  # called with a host and a port, or with a path
 
 
 class ListenError(Exception):
@@ -37,13 +40,13 @@ class Listeners:
         self.sockets: list[socket.socket] = []
         self._files: list[tuple[str, int]] = []  # path and inode: another server may have taken the name over
 
-    def bind(self, host: str, port: int, backlog: int) -> None:
+    def bind(self, bind: Bind, host: str, port: int) -> None:
         with _telling(f"{host}, port {port}"):
-            self.sockets += aio.bind(host, port, backlog=backlog)
+            self.sockets += bind(host, port)
 
-    def bind_unix(self, path: str, mode: int | None, backlog: int) -> None:
+    def bind_unix(self, bind: Bind, path: str, mode: int | None) -> None:
         with _telling(path), _umask(None if mode is None else 0o777 & ~mode):
-            self.sockets += aio.bind(path=path, backlog=backlog)
+            self.sockets += bind(path=path)
             self._files.append((path, os.stat(path).st_ino))
 
     def remove_files(self) -> None:
@@ -61,22 +64,16 @@ class Listeners:
         self.remove_files()
 
 
-def open_listeners(options: argparse.Namespace) -> Listeners:
-    """Open what the options name, or take what systemd passed; raise UsageError or ListenError."""
+def open_listeners(options: argparse.Namespace, bind: Bind, kind: socket.SocketKind = socket.SOCK_STREAM) -> Listeners:
+    """Open what the options name, or take what systemd passed, which has to be of `kind`; raise UsageError or ListenError."""
     listeners = Listeners()
-    listeners.sockets = systemd.passed_sockets()
-    if listeners.sockets:
-        _check_passed(listeners.sockets, options)
-        return listeners
-    hosts = options.host or ([] if options.unix else [DEFAULT_HOST])
-    for host in hosts:
-        refuse_public(host, options)
     with contextlib.ExitStack() as undo:
         undo.callback(listeners.close)
-        for host in hosts:
-            listeners.bind(host, options.port, options.backlog)
-        for path in options.unix or ():
-            listeners.bind_unix(path, options.unix_mode, options.backlog)
+        listeners.sockets = systemd.passed_sockets()
+        if listeners.sockets:
+            _check_passed(listeners.sockets, kind, options)
+        else:
+            _bind_all(listeners, bind, options)
         undo.pop_all()
     return listeners
 
@@ -108,12 +105,24 @@ def _raise_descriptor_limit() -> int:
     return hard
 
 
-def _check_passed(sockets: list[socket.socket], options: argparse.Namespace) -> None:
+def _bind_all(listeners: Listeners, bind: Bind, options: argparse.Namespace) -> None:
+    hosts = options.host or ([] if options.unix else [DEFAULT_HOST])
+    for host in hosts:
+        refuse_public(host, options)
+    for host in hosts:
+        listeners.bind(bind, host, options.port)
+    for path in options.unix or ():
+        listeners.bind_unix(bind, path, options.unix_mode)
+
+
+def _check_passed(sockets: list[socket.socket], kind: socket.SocketKind, options: argparse.Namespace) -> None:
     if options.host or options.unix:
         raise UsageError("systemd passed the sockets to listen on: leave out --host and --unix")
     for passed in sockets:
-        if passed.type != socket.SOCK_STREAM or not passed.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-            raise UsageError("systemd passed a socket that does not listen: ListenStream= and Accept=no are wanted")
+        listens = passed.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+        if passed.type != kind or (kind == socket.SOCK_STREAM and not listens):
+            wanted = "ListenStream= and Accept=no" if kind == socket.SOCK_STREAM else "ListenDatagram="
+            raise UsageError(f"systemd passed a socket of the wrong kind: this server wants {wanted}")
         if passed.family in (socket.AF_INET, socket.AF_INET6):
             refuse_public(passed.getsockname()[0], options)
 

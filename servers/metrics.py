@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import importlib.util
 from collections.abc import Iterator
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import fastframe
+from fastframe import aio
 
 from .arguments import UsageError
 from .listeners import Listeners
@@ -57,7 +59,7 @@ def listen(port: int) -> Listeners:
     if importlib.util.find_spec("prometheus_client") is None:
         raise UsageError("--metrics-port needs prometheus-client: pip install 'fastframe[servers]'")
     scrapes = Listeners()
-    scrapes.bind(HOST, port, BACKLOG)
+    scrapes.bind(functools.partial(aio.bind, backlog=BACKLOG), HOST, port)
     return scrapes
 
 

@@ -20,7 +20,7 @@ def parse(*words):
 
 @contextlib.contextmanager
 def opened(*words):
-    made = listeners.open_listeners(parse("--port", "0", *words))
+    made = listeners.open_listeners(parse("--port", "0", *words), aio.bind)
     try:
         yield made
     finally:
@@ -50,7 +50,7 @@ def test_a_public_address_needs_client_certificates_or_the_word(words, allowed, 
     monkeypatch.setattr(listeners.Listeners, "bind", lambda *_: None)
     monkeypatch.setattr(listeners.Listeners, "bind_unix", lambda *_: None)
     with contextlib.nullcontext() if allowed else pytest.raises(arguments.UsageError, match="say --insecure"):
-        listeners.open_listeners(parse(*words))
+        listeners.open_listeners(parse(*words), aio.bind)
 
 
 def test_a_refusal_is_one_line_and_status_2():
@@ -98,10 +98,10 @@ def test_one_address_that_fails_closes_the_others(tmp_path):
         port = str(first.sockets[0].getsockname()[1])
         options = parse("--unix", path, "--unix", str(tmp_path / "no" / "where"))
         with pytest.raises(listeners.ListenError, match=r"cannot listen on .*where: No such file"):
-            listeners.open_listeners(options)
+            listeners.open_listeners(options, aio.bind)
         assert os.listdir(tmp_path) == []
         with pytest.raises(listeners.ListenError, match=f"127.0.0.1, port {port}: Address already in use"):
-            listeners.open_listeners(parse("--port", port))
+            listeners.open_listeners(parse("--port", port), aio.bind)
 
 
 def test_a_file_that_another_server_made_since_is_left_to_it(tmp_path):
@@ -114,7 +114,7 @@ def test_a_file_that_another_server_made_since_is_left_to_it(tmp_path):
 
 def test_a_host_name_that_cannot_be_one_is_told():
     with pytest.raises(listeners.ListenError, match=r"a\.\.b"):
-        listeners.open_listeners(parse("--host", "a..b", "--insecure"))
+        listeners.open_listeners(parse("--host", "a..b", "--insecure"), aio.bind)
 
 
 def test_descriptors_are_asked_for_and_bound_the_connections(monkeypatch, caplog):

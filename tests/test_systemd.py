@@ -1,5 +1,6 @@
 """What systemd does to a service, done here as it does it: sockets from descriptor 3 on, an environment, a datagram socket."""
 
+import argparse
 import os
 import shutil
 import signal
@@ -12,7 +13,8 @@ from pathlib import Path
 import pytest
 from serving import FASTFRAME, SERVE, connect, is_echoed, serving
 
-from fastframe.servers import systemd
+from fastframe import aio
+from fastframe.servers import arguments, listeners, systemd
 
 UNITS = Path(__file__).parent.parent / "docs" / "systemd"
 
@@ -90,7 +92,7 @@ def test_a_passed_socket_that_does_not_listen_is_refused(kind):
         given.bind(("127.0.0.1", 0))
         status, said = refusal(given)
     assert status == 2
-    assert "ListenStream= and Accept=no are wanted" in said
+    assert "wants ListenStream= and Accept=no" in said
 
 
 def test_passed_sockets_are_not_passed_on(monkeypatch, listener):
@@ -110,6 +112,22 @@ def test_sockets_for_another_process_are_not_taken(monkeypatch):
     monkeypatch.setenv("LISTEN_FDS", "1")
     assert systemd.passed_sockets() == []
     assert "LISTEN_FDS" not in os.environ
+
+
+def test_a_server_of_datagrams_takes_sockets_for_them(monkeypatch):
+    parser = argparse.ArgumentParser()
+    arguments.add_server_options(parser)
+    for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
+        given = socket.socket(socket.AF_INET, kind)
+        monkeypatch.setattr(systemd, "FIRST_DESCRIPTOR", given.detach())
+        monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
+        monkeypatch.setenv("LISTEN_FDS", "1")
+        options = parser.parse_args(["--insecure"])
+        if kind == socket.SOCK_DGRAM:
+            listeners.open_listeners(options, aio.bind, socket.SOCK_DGRAM).close()
+        else:
+            with pytest.raises(arguments.UsageError, match="ListenDatagram="):
+                listeners.open_listeners(options, aio.bind, socket.SOCK_DGRAM)
 
 
 @pytest.mark.skipif(not shutil.which("systemd-socket-activate"), reason="no systemd-socket-activate")
