@@ -87,7 +87,9 @@ def _add_listeners(group: Any) -> None:
         default=BACKLOG,
         help="connections that wait in the kernel to be accepted, up to its own net.core.somaxconn (default: %(default)s)",
     )
-    group.add_argument("--insecure", action="store_true", help="allow an address that others reach without client certificates")
+    group.add_argument(
+        "--insecure", action="store_true", help="allow an address that others reach, without client certificates"
+    )
 
 
 def _add_tls(group: Any) -> None:
@@ -122,7 +124,7 @@ def _add_processes(group: Any) -> None:
         type=wait,
         metavar="S",
         default=DRAIN_SECONDS,
-        help="seconds from SIGTERM or Ctrl-C until the connections are cut that are left; a second signal cuts them at once "
+        help="time from SIGTERM or Ctrl-C until the connections that are left are cut; a second signal cuts them at once "
         "(default: %(default)g)",
     )
     group.add_argument(
@@ -235,16 +237,16 @@ def _may_be_none(name: str) -> bool:
 
 # Every field of `aio.Limits`, in its order; what a peer could do without it.
 LIMITS: Final[tuple[tuple[str, Callable[[str], Any], Literal["S", "N", "BYTES"], str], ...]] = (
-    ("handshake_timeout", seconds, "S", "for the TLS handshake, in all: a trickle of bytes does not prolong it"),
-    ("frame_timeout", seconds, "S", "for a frame that has begun to come whole, or 64 KiB more of it"),
-    ("write_timeout", seconds, "S", "for a peer to take 64 KiB of what waits for it"),
-    ("idle_timeout", seconds, "S", "of silence between two frames, then the connection is closed"),
-    ("linger_timeout", seconds, "S", "for a peer to take its last answers and hang up when it is told to leave"),
-    ("keepalive", count, "S", "of silence until TCP asks whether the peer is still there"),
-    ("high_water", size, "BYTES", "that wait for a peer until its own frames are no longer read"),
-    ("low_water", size_or_0, "BYTES", "that may still wait when they are read again"),
-    ("unsent", size, "BYTES", "that the kernel holds unsent for a peer, of each connection's memory the largest part"),
+    ("handshake_timeout", seconds, "S", "time for the TLS handshake, in all: a trickle of bytes does not prolong it"),
+    ("frame_timeout", seconds, "S", "time for a frame that has begun to come whole, or 64 KiB more of it"),
+    ("write_timeout", seconds, "S", "time for a peer to take 64 KiB of what waits for it"),
+    ("idle_timeout", seconds, "S", "silence of a peer until its connection is closed"),
+    ("linger_timeout", seconds, "S", "time for a peer that is told to leave to take its last answers and hang up"),
+    ("keepalive", count, "S", "silence until TCP asks whether the other machine is still there"),
+    ("high_water", size, "BYTES", "what may wait for a peer until its own frames are no longer read"),
+    ("low_water", size_or_0, "BYTES", "what may still wait when they are read again"),
+    ("unsent", size, "BYTES", "what may wait in the kernel besides: a peer that never reads costs that much"),
     ("frames_per_turn", count, "N", "frames of one connection until the others have their turn"),
     ("max_connections", count, "N", "connections at once, shared out among the workers; further ones wait in the backlog"),
-    ("max_connections_per_source", count, "N", "connections at once from one address, in each worker"),
+    ("max_connections_per_source", count, "N", "connections at once from one address, in each worker; further ones are cut"),
 )

@@ -76,7 +76,9 @@ class Alone:
         return stop if job.ssl is None else {**stop, signal.SIGHUP: lambda: self._reload(job)}
 
     def ready(self, server: Server) -> None:
-        announce(server.addresses, self._notifier)
+        for address in server.addresses:
+            print(f"listening on {address}", flush=True)
+        self._notifier.ready()
 
     def alive(self, server: Server) -> None:  # noqa: ARG002
         self._notifier.alive()
@@ -92,12 +94,6 @@ class Alone:
         self._notifier.reloading()
         job.reload()
         self._notifier.ready()
-
-
-def announce(addresses: list[str], notifier: systemd.Notifier) -> None:
-    for address in addresses:
-        print(f"listening on {address}", flush=True)
-    notifier.ready()
 
 
 def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 # For the standard streams, listeners, the loop's own, files and libraries that are opened later.
 OWN_DESCRIPTORS: Final = 64
+UNLIMITED_DESCRIPTORS: Final = 10_240  # macOS has no hard limit, and takes no higher soft one than this (OPEN_MAX)
 
 Bind = Callable[..., list[socket.socket]]  # called with a host and a port, or with a path
 
@@ -100,9 +101,10 @@ def allow(limits: aio.Limits, workers: int) -> aio.Limits:
 def _raise_descriptor_limit() -> int:
     """Raise the soft limit of open descriptors, which old programs need low, to the hard one; return it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return hard
+    most = max(soft, UNLIMITED_DESCRIPTORS) if hard == resource.RLIM_INFINITY else hard
+    if soft != most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    return most
 
 
 def _bind_all(listeners: Listeners, bind: Bind, options: argparse.Namespace) -> None:

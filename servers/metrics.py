@@ -84,7 +84,7 @@ async def serve(scrapes: Listeners, board: Board) -> None:
         except TimeoutError:
             pass
         finally:
-            writer.transport.abort()  # what has been sent has been sent
+            writer.transport.abort()  # nobody is waited for any longer
 
     server = await asyncio.start_server(talk, sock=scrapes.sockets[0], limit=LONGEST_REQUEST)
     await server.serve_forever()

@@ -130,6 +130,14 @@ def test_descriptors_are_asked_for_and_bound_the_connections(monkeypatch, caplog
     assert listeners.allow(aio.Limits(max_connections=None), 1).max_connections == most
 
 
+def test_no_hard_limit_of_descriptors_is_no_number(monkeypatch):
+    asked = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (256, resource.RLIM_INFINITY))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, both: asked.append(both))
+    assert listeners.allow(aio.Limits(max_connections=1000), 1).max_connections == 1000
+    assert asked == [(listeners.UNLIMITED_DESCRIPTORS, resource.RLIM_INFINITY)]
+
+
 @pytest.mark.parametrize(("connections", "workers", "share"), [(10, 1, 10), (10, 3, 4), (1, 4, 1)])
 def test_workers_share_the_connections(connections, workers, share):
     assert listeners.allow(aio.Limits(max_connections=connections), workers).max_connections == share
