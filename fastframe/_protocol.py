@@ -129,19 +129,28 @@ class FrameProtocol(CallbackTurn, Endpoint):
 
     def _take_turn(self) -> None:
         """Decode what the last turn had no time for, as long as it is not too late for it."""
-        if not self._turn_over or not self._writable or self._deaf:
+        if not self._turn_over or not self._writable or self._deaf or self.transport.is_closing():
             return
         try:
-            frames = self._decoder.feed(b"", self._frames_per_turn)
-            if frames:
-                self._hand_over(frames)
-            self._end_turn(frames)
+            self._decode_on(self._frames_per_turn)
+        except Exception as error:  # as a loop has it when buffer_updated() raises
+            self._report("frames_received() failed", error)
+
+    def _decode_on(self, max_frames: int | None) -> None:
+        try:
+            frames = self._decoder.feed(b"", max_frames)
         except FrameError as error:
             self._end_with(error)
-        except Exception as error:  # as a loop has it when buffer_updated() raises
-            context = {"message": "frames_received() failed", "exception": error, "protocol": self, "transport": self.transport}
-            self._loop.call_exception_handler(context)
-            self.fail(error)
+            return
+        if frames:
+            self._hand_over(frames)
+        self._end_turn(frames)
+
+    def _report(self, message: str, error: Exception) -> None:
+        """Tell the loop what an overridden method raised, and cut the connection."""
+        context = {"message": message, "exception": error, "protocol": self, "transport": self.transport}
+        self._loop.call_exception_handler(context)
+        self.fail(error)
 
     def _end_with(self, error: FrameError) -> None:
         """Hand over the payloads before a bad frame, answer them, and end the connection."""

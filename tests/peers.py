@@ -236,3 +236,20 @@ async def peer_of(server, kind=Peer, **options):
         yield peer
     finally:
         peer.close()
+
+
+@contextlib.asynccontextmanager
+async def serving(handler, kind=Peer, **limits):
+    """Serve peers of a kind, and yield the server."""
+    context = tls_contexts()[0] if kind is TlsPeer else None
+    async with await aio.serve(handler, "127.0.0.1", 0, format=U32, ssl=context, limits=aio.Limits(**limits)) as server:
+        yield server
+
+
+def counted(server) -> dict[str, int]:
+    """What the server counted beside connections."""
+    return {name: count for name, count in server.counters.items() if count and name != "accepted"}
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()

@@ -10,7 +10,7 @@ import functools
 import socket
 
 import pytest
-from peers import LOOPS, PEERS, U32, Peer, Recorder, TlsPeer, echo, leaping_loop, leaps, peer_of, play, tls_contexts, until
+from peers import LOOPS, PEERS, U32, Peer, Recorder, counted, echo, leaping_loop, leaps, now, peer_of, play, serving, until
 from vectors import frame
 
 from fastframe import FrameError, _kernel, aio
@@ -64,22 +64,6 @@ def leap_each(request):
 @pytest.fixture(params=PEERS.values(), ids=PEERS)
 def kind(request):
     return request.param
-
-
-@contextlib.asynccontextmanager
-async def serving(way, kind=Peer, **limits):
-    context = tls_contexts()[0] if kind is TlsPeer else None
-    async with await aio.serve(way, "127.0.0.1", 0, format=U32, ssl=context, limits=Limits(**limits)) as server:
-        yield server
-
-
-def counted(server) -> dict[str, int]:
-    """What the server counted beside connections."""
-    return {name: count for name, count in server.counters.items() if count and name != "accepted"}
-
-
-def now() -> float:
-    return asyncio.get_running_loop().time()
 
 
 async def gone(server, after=None) -> None:
