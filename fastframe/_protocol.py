@@ -69,6 +69,8 @@ class FrameProtocol(CallbackTurn, Endpoint):
         self.connected()
 
     def eof_received(self) -> bool:
+        if self._turn_over and not self._deaf:  # through TLS, where nothing can be answered later
+            self._decode_on(None)
         if not self._deaf:
             self._deaf = True
             try:

@@ -228,6 +228,21 @@ def test_nothing_is_handed_over_after_the_end(run, how):
     assert len(calls) < MANY // 10
 
 
+def test_a_flood_that_the_peer_ends_is_answered_to_the_last_frame(run, kind):
+    wire = b"".join(map(frame, numbered(MANY)))
+    protocol = recorder()
+
+    async def main():
+        async with serving(protocol, kind, frames_per_turn=10) as server, peer_of(server, kind) as peer:
+            await peer.send(wire)
+            await peer.end()
+            assert await peer.recv() == wire
+            await until(lambda: not server.connections)
+
+    run(main)
+    assert protocol.made[0].over.result() is None
+
+
 def test_a_protocol_without_a_server_takes_turns_too(leap):
     async def main():
         made = []
