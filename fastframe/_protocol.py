@@ -175,7 +175,7 @@ class FrameProtocol(CallbackTurn, Endpoint):
         A close while something is unread resets the connection, which destroys what is on its way (RFC 2525, 2.17).
         """
         self._flush()
-        self._deaf = True
+        self._deaf = self._hung_up = True
         self._owe_nothing()
         if self.transport.is_closing():
             return

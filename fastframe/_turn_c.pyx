@@ -99,7 +99,7 @@ cdef class CallbackTurn(Turn):
     """Hand over what a read completed in one call, and have the answers leave in one write."""
 
     cdef public Py_ssize_t _frames_per_turn
-    cdef public bint _takes_batches, _eof_sent, _turn_over
+    cdef public bint _takes_batches, _eof_sent, _hung_up, _turn_over
 
     def send(self, payload):
         """Send a payload, without waiting. After the end of the connection it goes nowhere.
@@ -110,7 +110,7 @@ cdef class CallbackTurn(Turn):
 
     def send_many(self, payloads):
         """Send payloads, all or none, without waiting; otherwise as `send`."""
-        if type(payloads) is list and not self._eof_sent:
+        if type(payloads) is list and not self._eof_sent and not self._hung_up:
             frames = self._encoder.encode_small(payloads, GATHER)
             if frames is not None:
                 self._queue([frames])
@@ -151,6 +151,8 @@ cdef class CallbackTurn(Turn):
             self._flush()
 
     def _send(self, parts):
+        if self._hung_up:
+            return
         if self._eof_sent:
             raise _errors.closed("send_eof")
         self._queue(parts)

@@ -104,6 +104,7 @@ class CallbackTurn(Turn):
     _frames_per_turn = 0
     _takes_batches = False
     _eof_sent = False
+    _hung_up = False  # what is sent goes nowhere
     _turn_over = False  # frames that came wait for the next turn of the loop
 
     def send(self, payload: Buffer) -> None:
@@ -151,6 +152,8 @@ class CallbackTurn(Turn):
             self._flush()
 
     def _send(self, parts: Sequence[bytes | memoryview]) -> None:
+        if self._hung_up:
+            return
         if self._eof_sent:
             raise _errors.closed("send_eof")
         self._queue(parts)

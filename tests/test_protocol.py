@@ -243,6 +243,22 @@ def test_a_flood_that_the_peer_ends_is_answered_to_the_last_frame(run, kind):
     assert protocol.made[0].over.result() is None
 
 
+def test_what_is_sent_after_the_connection_hung_up_goes_nowhere(run, kind):
+    """As a chat room does it, which does not know who is leaving."""
+    protocol = recorder()
+
+    async def main():
+        async with serving(protocol, kind) as server, peer_of(server, kind) as peer:
+            await peer.send(frame(b"last") + BAD)
+            assert await peer.recv(8) == frame(b"last")
+            await until(lambda: protocol.made[0]._deaf)
+            protocol.made[0].send(b"news")
+            protocol.made[0].send_many([bytes(70_000), bytes(70_000)])
+            assert await peer.recv() == b""
+
+    run(main)
+
+
 def test_a_protocol_without_a_server_takes_turns_too(leap):
     async def main():
         made = []

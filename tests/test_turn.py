@@ -170,6 +170,27 @@ def test_nothing_follows_the_own_end(turn, codec):
             send()
 
 
+@pytest.mark.parametrize("eof_sent", [False, True])
+def test_who_hung_up_sends_to_nowhere(turn, codec, eof_sent):
+    echo = protocol(turn, codec)
+    echo._hung_up, echo._eof_sent = True, eof_sent
+    echo.send(b"x")
+    echo.send_many([b"x"])
+    echo.send_many(iter([bytes(100_000)]))
+    assert (echo._transport.written, echo._loop.soon) == ([], [])
+
+
+def test_what_was_sent_is_counted_and_watched_from_then_on(turn, codec):
+    echo = protocol(turn, codec)
+    watched = []
+    echo._watch = watched.append
+    receive(echo, frame(b"a"))
+    assert (watched, echo._sent) == ([], 5)
+    echo._watched = False
+    receive(echo, frame(b"a") * 2)
+    assert (watched, echo._sent) == ([True], 15)
+
+
 def test_a_count_that_is_none_of_the_loops_harms_nothing(turn, codec):
     echo = protocol(turn, codec, answer=False)
     echo.get_buffer(-1)[:5] = frame(b"a")
