@@ -44,7 +44,7 @@ class FrameProtocol(CallbackTurn, Endpoint):
         """Override: the connection is over; this is the last call.
 
         `error`: None at a clean end and after `close`; `IncompleteFrameError` if the peer ended inside a frame; another
-        `FrameError` if it sent what is no frame; OSError if the connection failed; what `frames_received` raised, if it did.
+        `FrameError` if it sent what is no frame; OSError if the connection failed; what another method raised, if one did.
         """
 
     def send_batch(self, batch: FrameBatch) -> None:
@@ -66,7 +66,10 @@ class FrameProtocol(CallbackTurn, Endpoint):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self.connected()
+        try:
+            self.connected()
+        except Exception as error:  # some loops would leave the connection open and unread
+            self._report("connected() failed", error)
 
     def eof_received(self) -> bool:
         if self._turn_over and not self._deaf:  # through TLS, where nothing can be answered later

@@ -259,6 +259,25 @@ def test_what_is_sent_after_the_connection_hung_up_goes_nowhere(run, kind):
     run(main)
 
 
+def test_an_exception_in_connected_ends_the_connection(run, kind):
+    def connected(self):
+        raise ZeroDivisionError("in a callback")
+
+    protocol = recorder(connected=connected)
+
+    async def main():
+        async with serving(protocol, kind) as server:
+            try:
+                async with peer_of(server, kind) as peer, asyncio.timeout(5):
+                    assert await peer.fate() in ("end", "reset")
+            except OSError:
+                assert kind is not Peer  # the handshake does not come to its end either
+            await until(lambda: not server.connections)
+            assert isinstance(protocol.made[0].over.result(), ZeroDivisionError)
+
+    run(main, expect_complaints=["connected() failed"])
+
+
 def test_a_protocol_without_a_server_takes_turns_too(leap):
     async def main():
         made = []
