@@ -162,7 +162,7 @@ class Endpoint(Turn, asyncio.BufferedProtocol):
         """After `nbytes` came, have the frame that they belong to be whole in time, or bring more."""
         if self._server is None:
             return
-        if not self._decoder.pending or self._reading_paused:
+        if not self._decoder.pending or self._reading_paused or self._deaf:
             self._owe_nothing()
         elif completed or self._owed < 0 or self._owed + nbytes >= PACE:
             self._owed = 0

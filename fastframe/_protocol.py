@@ -60,6 +60,7 @@ class FrameProtocol(CallbackTurn, Endpoint):
         """End the connection once the kernel has taken what was sent. If the peer still sends, the cut may overtake that."""
         self._flush()
         self._deaf = self._closed = True
+        self._owe_nothing()
         self.transport.close()
 
     # asyncio's side

@@ -278,6 +278,31 @@ def test_an_exception_in_connected_ends_the_connection(run, kind):
     run(main, expect_complaints=["connected() failed"])
 
 
+@pytest.mark.parametrize("close", ["in a callback", "later"])
+def test_a_frame_that_has_begun_is_not_waited_for_after_close(leap, close):
+    async def main():
+        class Closing(Recorder):
+            def frames_received(self, frames):
+                self.send_many([bytes(1 << 20)] * 8)
+                if close == "in a callback":
+                    self.close()
+
+        limits = {"frame_timeout": 0.1, "write_timeout": None, "high_water": 16 << 20}
+        async with serving(Closing, **limits) as server, peer_of(server) as peer:
+            await peer.send(frame(b"x") + b"\0")
+            await until(lambda: server.connections)
+            (endpoint,) = server._endpoints
+            if close == "later":
+                await until(lambda: endpoint._owed >= 0)
+                endpoint.close()
+            await asyncio.sleep(1)
+            assert await peer.recv() == frame(bytes(1 << 20)) * 8
+            assert await endpoint.over is None
+            assert counted(server) == {}
+
+    leap(main)
+
+
 def test_a_protocol_without_a_server_takes_turns_too(leap):
     async def main():
         made = []
