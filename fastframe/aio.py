@@ -207,7 +207,7 @@ class FrameStream(Endpoint):
             self._wake_receiver()
         if not waits and self._decoder.pending >= READ_LIMIT:
             self._pause_reading(True)
-        if waits:
+        if waits or self._owed >= 0:
             self._set_deadline(nbytes, completed=bool(self._received))
         if self._idle_deadlines is not None and not self._reading_paused:
             self._idle_deadlines.restart(self)

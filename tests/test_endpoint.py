@@ -259,6 +259,29 @@ def test_a_connection_that_timed_out_is_no_timeout_of_recv(leap):
     leap(main)
 
 
+@pytest.mark.parametrize("size", [PACE // 2, 100 * PACE])
+def test_what_came_between_two_recvs_counts(leap, size):
+    """While a handler is busy its peer may bring its frame on, and then it may not, because nobody reads."""
+
+    async def busy(stream):
+        with contextlib.suppress(TimeoutError):
+            await stream.recv(timeout=0.1 * T)
+        await asyncio.sleep(0.8 * T)
+        await stream.send(await stream.recv())
+
+    async def main():
+        wire = frame(bytes(20 * PACE))
+        async with serving(busy, frame_timeout=T) as server, peer_of(server) as peer:
+            await peer.send(wire[:100])
+            await asyncio.sleep(0.2 * T)
+            sending = asyncio.create_task(send_every(0.3 * T, peer, pieces(wire[100:], size)))
+            assert await peer.recv(len(wire)) == wire
+            await sending
+            assert counted(server) == {}
+
+    leap(main)
+
+
 # Answers that are not taken
 
 
