@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
 from . import _errors
 from ._accept import Acceptor
 from ._address import address_text, remove_socket, socket_inode
+from ._connecting import connector
 from ._deadlines import Deadlines
 from ._endpoint import Endpoint
 
@@ -71,7 +72,8 @@ class FrameServer:
         self.idle_deadlines = Deadlines[Endpoint](limits.idle_timeout, self._idle_too_long)
         self._make = make
         self._handler = handler
-        self._tls = {} if ssl is None else _tls_options(ssl, limits)
+        self._has_tls = ssl is not None
+        self._connect = connector(ssl, limits)
         self._path = path
         self._inode = socket_inode(path) if path is not None else None
         self._endpoints: dict[Endpoint, str] = {}  # and where they come from
@@ -113,7 +115,7 @@ class FrameServer:
         if self._path is not None:
             remove_socket(self._path, self._inode)
             self._path = None
-        if self._tls:
+        if self._has_tls:
             self._end_handshakes()
         if grace > 0:
             for endpoint in list(self._endpoints):
@@ -186,7 +188,7 @@ class FrameServer:
 
     async def _open(self, endpoint: Endpoint, connection: socket.socket) -> None:
         try:
-            await _connect_accepted()(lambda: endpoint, connection, **self._tls)
+            await self._connect(endpoint, connection)
         except (OSError, TimeoutError) as error:  # ssl.SSLError is an OSError
             self.counters["handshakes_failed"] += 1
             logger.debug("a TLS handshake failed: %s", error)
@@ -260,25 +262,6 @@ def _prepare(listener: socket.socket, limits: Limits) -> None:
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, limits.keepalive)
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, limits.keepalive // KEEPALIVE_PROBES))
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)
-
-
-def _tls_options(context: tls.SSLContext, limits: Limits) -> dict[str, Any]:
-    return {
-        "ssl": context,
-        "ssl_handshake_timeout": limits.handshake_timeout,
-        "ssl_shutdown_timeout": limits.linger_timeout,  # for the peer's close_notify
-    }
-
-
-def _connect_accepted() -> Callable[..., Awaitable[Any]]:
-    """Return what makes a connection of an accepted socket."""
-    loop = asyncio.get_running_loop()
-    # aiofastnet 1.x patches a loop's other methods and forgets this one, which would be asyncio's own.
-    if getattr(getattr(loop.create_server, "func", None), "__module__", "").startswith("aiofastnet."):
-        import aiofastnet  # noqa: PLC0415  it is there: the loop is its
-
-        return lambda *arguments, **options: aiofastnet.connect_accepted_socket(loop, *arguments, **options)
-    return loop.connect_accepted_socket
 
 
 def _reset(connection: socket.socket) -> None:

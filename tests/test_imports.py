@@ -27,7 +27,7 @@ FLOORS = [
     HELPERS,
     ("_turn_c", "_turn_py"),
     ("_turn",),
-    ("_accept", "_datagram_codec", "_datagram_socket", "_endpoint", "_listening", "_send_queue"),
+    ("_accept", "_connecting", "_datagram_codec", "_datagram_socket", "_endpoint", "_listening", "_send_queue"),
     ("_protocol", "_server"),
     ("aio", "datagram", "sync"),
     ("__init__",),
