@@ -84,8 +84,7 @@ def _add_listeners(group: Any) -> None:
         "--backlog",
         type=functools.partial(count, most=65535),
         metavar="N",
-        default=BACKLOG,
-        help="connections that wait in the kernel to be accepted, up to its own net.core.somaxconn (default: %(default)s)",
+        help=f"connections that wait in the kernel to be accepted, up to its own net.core.somaxconn (default: {BACKLOG})",
     )
     group.add_argument(
         "--insecure", action="store_true", help="allow an address that others reach, without client certificates"
@@ -105,7 +104,7 @@ def _add_limits(group: Any) -> None:
         group.add_argument(
             f"--{name.replace('_', '-')}",
             type=or_none(parse) if _may_be_none(name) else parse,
-            default=default,
+            default=argparse.SUPPRESS,  # what is not given stays away: see `for_connections`
             metavar=metavar,
             help=f"{reason} (default: {'none' if default is None else f'{default:g}' if parse is seconds else default})",
         )
@@ -218,9 +217,16 @@ def address(text: str) -> dict[str, Any]:
 def limits(options: argparse.Namespace) -> aio.Limits:
     """Return what the options say; raise UsageError if that cannot be."""
     try:
-        return aio.Limits(**{name: getattr(options, name) for name, *_ in LIMITS})
+        return aio.Limits(**{name: getattr(options, name) for name, *_ in LIMITS if name in options})
     except ValueError as error:
         raise UsageError(error) from None
+
+
+def for_connections(options: argparse.Namespace) -> list[str]:
+    """Return the options that were given and say something of connections, where there are none."""
+    given = [name for name in ("tls_cert", "tls_key", "tls_client_ca", "backlog") if getattr(options, name) is not None]
+    given += [name for name, *_ in LIMITS if name in options]
+    return [f"--{name.replace('_', '-')}" for name in given]
 
 
 def _number(text: str) -> float | None:

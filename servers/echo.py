@@ -14,7 +14,7 @@ import sys
 
 from fastframe import EndOfStreamError, FrameError, aio, sync
 
-from . import arguments, host, tls
+from . import arguments, echo_udp, echo_udp_client, host, tls
 
 
 class Echo(aio.FrameProtocol):
@@ -40,6 +40,7 @@ def serve_main(argv: list[str]) -> int:
     )
     arguments.add_format_option(parser)
     parser.add_argument("--upper", action="store_true", help="answer in upper case (ASCII)")
+    echo_udp.add_server_options(parser)
     arguments.add_server_options(parser)
     options = parser.parse_args(argv)
     strip = options.format.initial_bytes_to_strip
@@ -59,14 +60,15 @@ def client_main(argv: list[str]) -> int:
         epilog="example: fastframe echo 127.0.0.1:9000 hello world",
     )
     arguments.add_client_options(parser)
+    echo_udp_client.add_client_options(parser)
     parser.add_argument("texts", nargs="*", metavar="TEXT", help="without any, the lines of standard input")
     arguments.add_format_option(parser)
     options = parser.parse_intermixed_args(argv)
     payloads = map(os.fsencode, options.texts) if options.texts else (line.rstrip(b"\n") for line in sys.stdin.buffer)
     if options.udp:
-        return echo_udp.client(options, payloads)
-    if options.json or options.stats:
-        parser.error("--json and --stats are for --udp")
+        return echo_udp_client.run(parser, options, payloads)
+    if options.json or options.stats or options.retry_after is not None:
+        parser.error("--retry-after, --stats and --json are for --udp")
     try:
         stream = sync.connect(
             **options.address,

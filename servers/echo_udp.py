@@ -1,4 +1,4 @@
-"""Echo over datagrams: a request comes back as an answer of the same length, and an answer is never answered.
+"""The server of echo over datagrams: a request comes back as an answer of the same length, and an answer is never answered.
 
 One frame a datagram, in any format that strips its header. With u32be, for a text of n bytes:
 
@@ -14,9 +14,6 @@ Plain datagrams, of `nc -u` for instance, have no room for such a mark; an empty
 byte on loopback addresses, on others with `--plain`, and only if they came from a client's port to a server's: from 32768 on
 are those that systems give to clients, servers are below. OpenBSD's inetd has such a rule, for ports below 1024. It leaves one
 loop: with somebody else's plain echo server on a client's port.
-
-The client asks one thing at a time, asks again after a pause that doubles, and gives every try an id of its own. So it knows
-which one was answered: how long that took, what got lost, what came twice (RFC 8085, section 3.1; RFC 8961).
 """
 
 from __future__ import annotations
@@ -27,18 +24,14 @@ import functools
 import ipaddress
 import json
 import random
-import secrets
 import socket
 import sys
-import time
-from collections import Counter, OrderedDict, deque
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections import Counter
 from typing import Any, Final
 
 from fastframe import FrameError, FrameFormat, datagram
 
-from . import host
+from . import arguments, host
 
 PING: Final = b"PING"
 PONG: Final = b"PONG"
@@ -47,12 +40,8 @@ CLIENT_PORTS: Final = 32768  # Linux begins here, IANA, macOS and Windows at 491
 # One of these is taken for port 0, for which the kernel would pick a client's. Below are the ports that programs like best.
 SERVER_PORTS: Final = range(20_000, CLIENT_PORTS)
 ATTEMPTS: Final = 100  # to find a free one
-RETRY_SECONDS: Final = 1.0  # RFC 8961, section 4: no less, unless the path is known
-JITTER: Final = 0.5  # what chance may add to a pause, so that clients that lost together do not retry together (RFC 7252, 4.2)
-REMEMBERED: Final = 1024  # tries of which a late or a second answer is told from a stray one
-SAMPLES: Final = 10_000  # round trips that the quantiles are of
-
-Statistics = dict[str, Any]
+# What is shown from the start, at 0; errors of the network are counted by name when there are some.
+COUNTERS: Final = ("received", "sent", "plain", "answers", "own", "nameless", "bad", "cut", "dropped")
 
 
 def add_server_options(parser: argparse.ArgumentParser) -> None:
@@ -63,23 +52,9 @@ def add_server_options(parser: argparse.ArgumentParser) -> None:
         action=argparse.BooleanOptionalAction,
         help="send back what is no frame, too, as for nc -u (default: on loopback addresses)",
     )
-    group.add_argument("--stats", action="store_true", help="at the end print what was counted, as JSON, to stderr")
-
-
-def add_client_options(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("datagrams")
-    group.add_argument("--udp", action="store_true", help="ask a server that has --udp, and ask again if no answer comes")
     group.add_argument(
-        "--retry-after",
-        type=host.seconds,
-        default=RETRY_SECONDS,
-        metavar="SECONDS",
-        help="until the first retry, and twice as long until each further one (default: %(default)s)",
+        "--stats", action="store_true", help="at the end print what was counted, as JSON, to stderr; each worker its own"
     )
-    group.add_argument(
-        "--stats", action="store_true", help="at the end print to stderr what got lost, came twice, how long it took"
-    )
-    group.add_argument("--json", action="store_true", help="print that as JSON, instead of the answers")
 
 
 class Echo:
@@ -140,7 +115,10 @@ def is_loopback(address: str) -> bool:
 class Server:
     """A server as `host.run` runs it; when it closes it prints what it counted to stderr, if that is wanted."""
 
+    connections = 0
+
     def __init__(self, server: datagram.DatagramServer, *, prints_counters: bool) -> None:
+        self.accepting = True
         self._server = server
         self._prints_counters = prints_counters
 
@@ -148,25 +126,36 @@ class Server:
     def addresses(self) -> list[str]:
         return [f"udp {address}" for address in self._server.addresses]
 
+    @property
+    def counters(self) -> dict[str, int]:
+        counters = dict.fromkeys(COUNTERS, 0) | self._server.counters
+        return {f"datagrams_{name}": count for name, count in counters.items()}
+
     async def close(self, grace: float = 0.0) -> None:
+        self.accepting = False
         await self._server.close(grace)
         if self._prints_counters:
+            self._prints_counters = False  # a second signal closes once more
             print(json.dumps(self._server.counters), file=sys.stderr)
 
 
 def run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     """Run the server until a signal ends it; return the exit status."""
+    if useless := arguments.for_connections(options):
+        parser.error(f"datagrams have no connections: --udp leaves no use for {' and '.join(useless)}")
     try:
         handler = Echo(options.format, upper=options.upper, plain=options.plain)
     except ValueError as error:
         parser.error(f"no datagram can carry such a frame: {error}")
 
-    async def serve(**where: Any) -> Server:
-        if where.get("port") == 0:
-            where = {"sockets": bind_free(where["host"])}
-        return Server(await datagram.serve(handler, format=None, **where), prints_counters=options.stats)
+    async def serve(*, sockets: list[socket.socket], **_: Any) -> Server:
+        return Server(await datagram.serve(handler, sockets=sockets, format=None), prints_counters=options.stats)
 
-    return host.run(options, serve)
+    return host.run(options, serve, bind, socket.SOCK_DGRAM)
+
+
+def bind(host: str | None = None, port: int | None = None, path: str | None = None) -> list[socket.socket]:
+    return bind_free(host) if host is not None and port == 0 else datagram.bind(host, port, path=path)
 
 
 def bind_free(host: str) -> list[socket.socket]:
@@ -179,132 +168,3 @@ def bind_free(host: str) -> list[socket.socket]:
             if error.errno != errno.EADDRINUSE:
                 raise
     return datagram.bind(host, last)
-
-
-@dataclass(slots=True)
-class Try:
-    """A request that was sent: for which text, how long that is, when, and whether an answer came."""
-
-    text: int
-    length: int
-    sent: float
-    answered: bool = False
-
-
-class Client:
-    """Get texts echoed, one at a time. `sock`: connected to the server; `retry_after`: seconds until the first retry."""
-
-    def __init__(self, sock: datagram.DatagramSocket, retry_after: float = RETRY_SECONDS) -> None:
-        self._socket = sock
-        self._retry_after = retry_after
-        self._tries: OrderedDict[bytes, Try] = OrderedDict()  # by id, the last ones
-        self._round_trips: deque[float] = deque(maxlen=SAMPLES)
-        self._counts: Counter[str] = Counter()
-
-    def ask(self, text: bytes, timeout: float) -> bytes:
-        """Return the answer; raise TimeoutError if none came within `timeout` seconds, FrameTooLargeError for a long text."""
-        deadline = time.monotonic() + timeout
-        pause = self._retry_after
-        self._counts["texts"] += 1
-        while True:
-            self._send(text)
-            answer = self._wait(min(deadline, time.monotonic() + pause * (1 + JITTER * random.random())))  # noqa: S311
-            if answer is not None:
-                self._counts["answered"] += 1
-                return answer
-            if time.monotonic() >= deadline:
-                raise TimeoutError(self._why_none(timeout))
-            pause *= 2
-
-    def statistics(self) -> Statistics:
-        """Return what was counted; times in milliseconds, of the last 10,000 answers.
-
-        `lost`: requests that were sent and not answered so far; the answer may have been lost, too. `late`: answers to another
-        try than the last. `strays`: datagrams that answer nothing which was asked. `errors`: of the network, by name.
-        """
-        counts, counted, times = self._counts, self._socket.counters, sorted(self._round_trips)
-        return {
-            "texts": counts["texts"],
-            "answered": counts["answered"],
-            "sent": counted["sent"],
-            "retries": counts["tries"] - counts["texts"],
-            "lost": counted["sent"] - counts["answered tries"],
-            "late": counts["late"],
-            "duplicates": counts["duplicates"],
-            "strays": counts["strays"] + counted["bad"],
-            "errors": {name: count for name, count in counted.items() if name.isupper()},
-            "rtt_p50_ms": quantile(times, 0.50),
-            "rtt_p99_ms": quantile(times, 0.99),
-        }
-
-    def _send(self, text: bytes) -> None:
-        name = secrets.token_bytes(HEAD_LENGTH - len(PING))
-        self._socket.send(PING + name + text)
-        self._counts["tries"] += 1
-        self._tries[name] = Try(self._counts["texts"], len(text), time.monotonic())
-        if len(self._tries) > REMEMBERED:
-            self._tries.popitem(last=False)
-
-    def _wait(self, until: float) -> bytes | None:
-        """Return the answer to the text at hand, or None if none came."""
-        while (remaining := until - time.monotonic()) > 0:
-            try:
-                payload, _ = self._socket.recv(remaining)
-            except TimeoutError:
-                break
-            answer = self._take(payload)
-            if answer is not None:
-                return answer
-        return None
-
-    def _take(self, payload: bytes) -> bytes | None:
-        """Count what came; return the text if it answers the one at hand."""
-        one = self._tries.get(payload[len(PONG) : HEAD_LENGTH])
-        if one is None or not payload.startswith(PONG) or len(payload) != HEAD_LENGTH + one.length:
-            self._counts["strays"] += 1
-            return None
-        if one.answered:
-            self._counts["duplicates"] += 1
-            return None
-        one.answered = True
-        self._counts["answered tries"] += 1
-        self._counts["late"] += one is not next(reversed(self._tries.values()))
-        self._round_trips.append(time.monotonic() - one.sent)
-        return payload[HEAD_LENGTH:] if one.text == self._counts["texts"] else None
-
-    def _why_none(self, timeout: float) -> str:
-        errors = ", ".join(f"{name} {count} times" for name, count in self.statistics()["errors"].items())
-        return f"no answer within {timeout:g} s" + (f"; the network said {errors}" if errors else "")
-
-
-def quantile(times: list[float], share: float) -> float | None:
-    """Return in milliseconds what `share` of the sorted `times` do not exceed."""
-    return round(1000 * times[min(int(share * len(times)), len(times) - 1)], 3) if times else None
-
-
-def client(options: argparse.Namespace, texts: Iterable[bytes]) -> int:
-    """Print the answers, a line each, or the statistics alone as JSON; return the exit status."""
-    try:
-        sock = datagram.connect(**options.address, format=options.format)
-    except (OSError, ValueError) as error:  # a host name that cannot be one, a format that is too long for datagrams
-        return host.fail(error)
-    with sock:
-        asker, status = Client(sock, options.retry_after), 0
-        try:
-            for text in texts:
-                answer = asker.ask(text, options.timeout)
-                if not options.json:
-                    sys.stdout.buffer.write(answer + b"\n")
-                    sys.stdout.buffer.flush()
-        except (FrameError, TimeoutError) as error:
-            status = host.fail(error)
-        if options.json:
-            print(json.dumps(asker.statistics()))
-        elif options.stats:
-            print(statistics_text(asker.statistics()), file=sys.stderr)
-    return status
-
-
-def statistics_text(statistics: Statistics) -> str:
-    flat = {name: value for name, value in statistics.items() if name != "errors"} | statistics["errors"]
-    return ", ".join(f"{name} {value}" for name, value in flat.items())

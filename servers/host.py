@@ -45,7 +45,9 @@ def run(
     try:
         new_loop = loop_factory(options.loop)
         context = tls.server_context(options)
-        opened = listeners.open_listeners(options, bind or functools.partial(aio.bind, backlog=options.backlog), kind)
+        opened = listeners.open_listeners(
+            options, bind or functools.partial(aio.bind, backlog=options.backlog or arguments.BACKLOG), kind
+        )
         limits = listeners.allow(arguments.limits(options), options.workers)
         job = Job(options, serve, opened.sockets, context, limits, new_loop)
         if options.workers == 1 and options.metrics_port is None:

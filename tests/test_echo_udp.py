@@ -20,12 +20,14 @@ import pytest
 import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
+from serving import refused
 from vectors import frame
 
 from fastframe import FrameFormat, datagram
 from fastframe.datagram import MAX_DATAGRAM
-from fastframe.servers import echo, echo_udp
-from fastframe.servers.echo_udp import HEAD_LENGTH, PING, PONG, Client, Echo
+from fastframe.servers import echo, echo_udp, echo_udp_client
+from fastframe.servers.echo_udp import HEAD_LENGTH, PING, PONG, Echo
+from fastframe.servers.echo_udp_client import Client
 
 FASTFRAME = [sys.executable, "-m", "fastframe"]
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop, "aiofastnet": aiofastnet.loop_factory()}
@@ -298,7 +300,7 @@ def ask(monkeypatch):
 
     def make(*script, **options):
         sock = ScriptedSocket(*script)
-        monkeypatch.setattr(echo_udp.time, "monotonic", lambda: sock.now)
+        monkeypatch.setattr(echo_udp_client.time, "monotonic", lambda: sock.now)
         return Client(sock, **options), sock
 
     return make
@@ -368,7 +370,7 @@ def test_what_got_no_answer_is_lost(ask):
 
 
 def test_of_old_tries_no_answer_is_known(ask, monkeypatch):
-    monkeypatch.setattr(echo_udp, "REMEMBERED", 2)
+    monkeypatch.setattr(echo_udp_client, "REMEMBERED", 2)
     client, _ = ask(None, None, answer_to(0), answer_to(1), answer_to(2))
     assert client.ask(b"text", WAIT) == b"text"
     assert client.statistics()["strays"] == 1
@@ -379,7 +381,7 @@ def test_of_old_tries_no_answer_is_known(ask, monkeypatch):
     ("count", "share", "expected"), [(0, 0.5, None), (1, 0.99, 1000), (100, 0.5, 51_000), (100, 0.99, 100_000)]
 )
 def test_quantiles(count, share, expected):
-    assert echo_udp.quantile([float(at + 1) for at in range(count)], share) == expected
+    assert echo_udp_client.quantile([float(at + 1) for at in range(count)], share) == expected
 
 
 class Relay:
@@ -595,16 +597,12 @@ def test_a_client_that_fails_says_why(client, arguments, status, said):
         (["--format", "u8,strip=0"], 2, "would change the header"),
         (["--host", "0.0.0.0"], 2, "--insecure"),
         (["--format", "u64be,adjust=70000,max=100KiB"], 2, "no frame fits"),
-        (["--host", "192.0.2.1", "--insecure"], 1, "cannot listen: "),
+        (["--host", "192.0.2.1", "--insecure"], 1, "cannot listen on 192.0.2.1"),
     ],
 )
-def test_a_server_that_cannot_start_says_why(capfd, arguments, status, said):
-    try:
-        ended = echo.serve_main(["--udp", "--port", "0", *arguments])
-    except SystemExit as usage:
-        ended = usage.code
-    stdout, stderr = capfd.readouterr()
-    assert (ended, stdout) == (status, "")
+def test_a_server_that_cannot_start_says_why(arguments, status, said):
+    ended, stderr = refused("--udp", *arguments)
+    assert ended == status
     assert said in stderr
 
 
@@ -615,6 +613,7 @@ def test_a_server_that_cannot_start_says_why(capfd, arguments, status, said):
         (echo.serve_main, ["--stats"]),
         (echo.client_main, ["127.0.0.1:9", "--json"]),
         (echo.client_main, ["127.0.0.1:9", "--stats"]),
+        (echo.client_main, ["127.0.0.1:9", "--retry-after", "1"]),
     ],
 )
 def test_what_is_for_datagrams_needs_the_word(capfd, command, arguments):
@@ -623,10 +622,7 @@ def test_what_is_for_datagrams_needs_the_word(capfd, command, arguments):
     assert "for --udp" in capfd.readouterr()[1]
 
 
-def test_an_address_in_use_is_one_line_and_status_1(capfd):
+def test_an_address_in_use_is_one_line_and_status_1():
     with serving_in_thread() as ((_, port), _):
-        assert echo.serve_main(["--udp", "--port", str(port)]) == 1
-    stdout, stderr = capfd.readouterr()
-    assert stdout == ""
-    assert stderr.startswith("fastframe: cannot listen: ")
-    assert stderr.count("\n") == 1
+        said = f"fastframe: cannot listen on 127.0.0.1, port {port}: Address already in use\n"
+        assert refused("--udp", "--port", port) == (1, said)
