@@ -1,8 +1,8 @@
 """How an accepted socket becomes a connection of the running loop, plain or with TLS, in as little memory as that loop allows.
 
-An idle TLS connection of asyncio's own takes 280 KiB, of which 256 KiB are memory to receive into that each has for itself. With
-the memory that all plain connections share it takes 22 KiB. What uvloop and aiofastnet have takes 25 and 34 KiB, since nothing
-was ever written to most of it; but 48 and 54 KiB where the C library gives them memory that was in use before.
+An idle TLS connection of asyncio's own takes 280 KiB, of which 256 KiB are memory to receive into that each has for itself.
+With the memory that all plain connections share it takes 22 KiB. What uvloop and aiofastnet have takes 25 and 34 KiB, since
+nothing was ever written to most of it; but 48 and 54 KiB where the C library gives them memory that was in use before.
 """
 
 from __future__ import annotations

@@ -45,6 +45,8 @@ def run(
     try:
         new_loop = loop_factory(options.loop)
         context = tls.server_context(options)
+        if context is not None:
+            tls.spare_memory()
         opened = listeners.open_listeners(
             options, bind or functools.partial(aio.bind, backlog=options.backlog or arguments.BACKLOG), kind
         )

@@ -1,4 +1,5 @@
 import argparse
+import contextlib
 import re
 import signal
 import socket
@@ -10,6 +11,7 @@ import pytest
 import trustme
 from cryptography.hazmat.primitives import serialization
 from serving import FASTFRAME, refused, serving
+from vectors import frame
 
 from fastframe.servers import arguments, tls
 
@@ -65,6 +67,32 @@ def test_every_loop_serves_with_tls(loop, files):
     with serving("--loop", loop, "--tls-cert", files["server-both.pem"]) as server:
         assert certificate_of(server.address) == der(files["server.pem"])
         assert server.end() == (0, "", "")
+
+
+def private_memory(pid) -> int:
+    """Return the bytes that are the process's own."""
+    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return sum(int(line.split()[1]) << 10 for line in rollup.splitlines() if line.startswith("Private_"))
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="only Linux tells")
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_an_idle_connection_takes_at_most_40_kib(loop, files):
+    context = ssl.create_default_context(cafile=files["ca.pem"])
+
+    def connect(server):
+        wrapped = context.wrap_socket(server.connect(), server_hostname="127.0.0.1")
+        wrapped.sendall(frame(b"x"))
+        assert wrapped.recv(10) == frame(b"x")
+        return wrapped
+
+    with serving("--loop", loop, "--tls-cert", files["server-both.pem"]) as server, contextlib.ExitStack() as stack:
+        for _ in range(20):  # what they leave behind is memory that was used
+            connect(server).close()
+        before = private_memory(server.process.pid)
+        for _ in range(150):
+            stack.enter_context(connect(server))
+        assert (private_memory(server.process.pid) - before) / 150 < 40 << 10
 
 
 def test_a_client_speaks_tls_with_a_server(files):
