@@ -82,10 +82,13 @@ cdef struct Burst:
 
 
 class _ReceiveMemory(threading.local):
-    """What all sockets of a thread receive into: two megabytes of addresses, and as much memory as datagrams were long."""
+    """What all sockets of a thread receive into: two megabytes of addresses, and as much memory as datagrams were long.
+
+    Private, or a process that is forked off would receive into the same memory.
+    """
 
     def __init__(self):
-        self.view = memoryview(mmap.mmap(-1, ROOM * SLOT))
+        self.view = memoryview(mmap.mmap(-1, ROOM * SLOT, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
 
 
 cdef object _memory = _ReceiveMemory()

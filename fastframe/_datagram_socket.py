@@ -84,7 +84,8 @@ def _resolve(
 
 def _open(family: socket.AddressFamily, receive_buffer: int) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_DGRAM)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    with contextlib.suppress(OSError):  # where too much is an error; Linux gives what it may
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
     if family == socket.AF_INET6:  # a name that means both gets a socket for each
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
     return sock

@@ -132,7 +132,7 @@ class _Port:
 
 
 class DatagramSocket(_Port):
-    """A blocking socket for datagrams; `listen` and `connect` make it, or wrap one. One thread at a time may receive.
+    """A blocking socket for datagrams; `listen` and `connect` make it, or wrap one. One thread may receive while another sends.
 
     `socket`: a datagram socket, which belongs to this object from now on. `format`: None for datagrams without a frame.
     """

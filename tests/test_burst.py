@@ -6,6 +6,7 @@ import contextlib
 import errno
 import socket
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -250,3 +251,10 @@ def test_a_closed_socket_receives_nothing(burst, pair):
 
 def test_many_with_one_call_where_that_is_compiled_and_the_kernel_can(compiled):
     assert _burst.receive.__module__ == "fastframe._burst_c"
+
+
+def test_no_memory_is_shared_with_processes_that_are_forked_off(compiled, pair):
+    """They would receive into it at the same time."""
+    _burst.receive(pair[0], Counter())
+    shared = [line for line in Path("/proc/self/maps").read_text().splitlines() if line.split()[1].endswith("s")]
+    assert not [line for line in shared if "/dev/zero" in line]
