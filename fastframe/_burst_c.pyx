@@ -116,7 +116,7 @@ def send(sock, list datagrams, Py_ssize_t start, counters):
     """Send `datagrams` from number `start` on, to the connected peer where the address is None; return how far it came.
 
     That is the number of the first one that the kernel has no room for at the moment, or of all. Those that cannot be sent at
-    all are passed over. Raise what `socket.sendto` raises for an address that is none.
+    all are passed over. Raise what `socket.sendto` raises for what is no address.
     """
     cdef Burst burst
     cdef int descriptor = sock.fileno(), family = sock.family, ready, sent
@@ -229,6 +229,8 @@ cdef socklen_t name_of(Name *name, int family, address) except? 0:
 
 cdef bint is_numeric(int family, address) except -1:
     """Tell whether the numbers of an address fit their fields, and its host may be one."""
+    if family != AF_INET and family != AF_INET6:
+        return False
     if type(address) is not tuple or len(address) != (2 if family == AF_INET else 4) or type(address[0]) is not str:
         return False
     for number, most in zip(address[1:], (0xFFFF, 0xFFFFF, 0xFFFFFFFF)):

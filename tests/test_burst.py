@@ -235,6 +235,11 @@ def test_numbers_that_do_not_fit_an_ipv6_address_raise_what_the_socket_raises(bu
         burst.send(one, [(b"x", address)], 0, Counter())
 
 
+def test_a_unix_socket_takes_paths_alone(burst, tmp_path):
+    with bound(socket.AF_UNIX, str(tmp_path / "socket")) as one, pytest.raises(TypeError):
+        burst.send(one, [(b"x", ("::1", 9, 0, 0))], 0, Counter())
+
+
 @pytest.mark.parametrize("target", [("::1", 0), ("::1", 0, 0), ("::1", 0, 0xFFFFF, 0)])
 def test_short_and_long_ipv6_addresses(burst, target):
     with bound(*V6) as one, bound(*V6) as other:
