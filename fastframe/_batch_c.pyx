@@ -102,8 +102,20 @@ cdef class FrameBatch:
             if start < gap_start < self._stop:
                 parts.append(memoryview(self.data)[start:gap_start])
                 start = gap_stop
+        if start == 0 and self._stop == len(self.data):
+            return memoryview(self.data)
         last = memoryview(self.data)[start:self._stop]
         return memoryview(b"".join([*parts, last])) if parts else last
+
+    @property
+    def wire_parts(self):
+        """The bytes of `wire` in the pieces that they lie in, for a gathered write: a large first payload is not copied."""
+        end = len(self._held) + len(self._front)
+        cut = any(gap_start < self._stop for gap_start, _ in self._gaps or ())
+        if cut or self._start or not self._front or self.spans.offsets[0] != len(self._held):
+            return [self.wire]
+        parts = [self._held, self._front, memoryview(self._chunk)[end - self._base:self._stop - self._base]]
+        return [part for part in parts if part]
 
     def __arrow_c_array__(self, requested_schema=None):
         """Return the payloads as an Arrow `binary_view` array, in two capsules; the payloads' bytes are not copied.

@@ -109,8 +109,21 @@ class FrameBatch:
             if start < gap_start < self._parts.stop:
                 parts.append(memoryview(self.data)[start:gap_start])
                 start = gap_stop
+        if start == 0 and self._parts.stop == len(self.data):
+            return memoryview(self.data)
         last = memoryview(self.data)[start : self._parts.stop]
         return memoryview(b"".join([*parts, last])) if parts else last
+
+    @property
+    def wire_parts(self) -> list[bytes | memoryview]:
+        """The bytes of `wire` in the pieces that they lie in, for a gathered write: a large first payload is not copied."""
+        held, front, base = self._parts.held, self._parts.front, self._parts.base
+        end = len(held) + len(front)
+        cut = any(gap_start < self._parts.stop for gap_start, _ in self._parts.gaps)
+        if cut or self._parts.start or not front or self._parts.offsets[0] != len(held):
+            return [self.wire]
+        parts: list[bytes | memoryview] = [held, front, memoryview(self._parts.chunk)[end - base : self._parts.stop - base]]
+        return [part for part in parts if part]
 
     def __arrow_c_array__(self, requested_schema: Any = None) -> tuple[Any, Any]:
         """Return the payloads as an Arrow `binary_view` array, in two capsules; the payloads' bytes are not copied.

@@ -47,10 +47,6 @@ class FrameProtocol(CallbackTurn, Endpoint):
         `FrameError` if it sent what is no frame; OSError if the connection failed; what another method raised, if one did.
         """
 
-    def send_batch(self, batch: FrameBatch) -> None:
-        """Send the frames of `batch` on as they came: what a relay does. Its format has to be this connection's."""
-        self._send([batch.wire])
-
     def send_eof(self) -> None:
         """Tell the peer that no frame follows; receiving goes on. TLS cannot do that: it raises NotImplementedError."""
         super().send_eof()

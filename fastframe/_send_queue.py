@@ -103,7 +103,7 @@ class SendQueue:
 
     def put_batch(self, batch: FrameBatch) -> None:
         """Queue the frames of `batch` as they came, without a copy if they are many; its format has to be the encoder's."""
-        self._append(batch.wire)
+        self._append_all(batch.wire_parts)
 
     def buffers(self, max_parts: int = MAX_PARTS) -> list[memoryview]:
         """Lend what the next `socket.sendmsg` takes: the first parts, in order, none of them empty; [] if nothing waits.

@@ -117,6 +117,10 @@ cdef class CallbackTurn(Turn):
                 return
         self._send(encode_many_parts(self._encoder, payloads))
 
+    def send_batch(self, batch):
+        """Send the frames of `batch` on as they came: what a relay does. Its format has to be this connection's."""
+        self._send(batch.wire_parts)
+
     def buffer_updated(self, Py_ssize_t nbytes):
         cdef Py_ssize_t completed
         if self._deaf:

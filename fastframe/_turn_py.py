@@ -118,6 +118,10 @@ class CallbackTurn(Turn):
         """Send payloads, all or none, without waiting; otherwise as `send`."""
         self._send(encode_many_parts(self._encoder, payloads))
 
+    def send_batch(self, batch: FrameBatch) -> None:
+        """Send the frames of `batch` on as they came: what a relay does. Its format has to be this connection's."""
+        self._send(batch.wire_parts)
+
     def buffer_updated(self, nbytes: int) -> None:
         if self._deaf:
             return

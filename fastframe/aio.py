@@ -74,7 +74,7 @@ class FrameStream(Endpoint):
 
     async def send_batch(self, batch: FrameBatch) -> None:
         """Send the frames of `batch` on as they came, which has to be in this connection's format; otherwise as `send`."""
-        await self._send([batch.wire])
+        await self._send(batch.wire_parts)
 
     def send_eof(self) -> None:
         """Tell the peer that no frame follows; receiving goes on. TLS cannot do that: it raises NotImplementedError."""

@@ -29,5 +29,5 @@ def check(batch: Any, frames: list[tuple[bytes, bytes]]) -> None:
     assert [bytes(batch.view(at)) for at in range(len(payloads))] == payloads
     places = list(zip(batch.offsets, batch.lengths, strict=True))
     assert [batch.data[offset : offset + length] for offset, length in places] == payloads
-    assert bytes(batch.wire) == b"".join(wire for _, wire in frames)
+    assert bytes(batch.wire) == b"".join(batch.wire_parts) == b"".join(wire for _, wire in frames)
     assert repr(batch).startswith(f"<FrameBatch: {len(payloads)} frames in ")

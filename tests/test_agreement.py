@@ -35,7 +35,10 @@ def outcome(call, *arguments):
 def shown(batch):
     """Return all that can be seen of a batch, and of some slices."""
     parts = [batch, batch[1:], batch[:-1], batch[1:3]]
-    return [(repr(part), list(part), [*part.offsets], [*part.lengths], part.data, bytes(part.wire)) for part in parts]
+    return [
+        (repr(part), list(part), [*part.offsets], [*part.lengths], part.data, bytes(part.wire), [*map(bytes, part.wire_parts)])
+        for part in parts
+    ]
 
 
 KEEP = {

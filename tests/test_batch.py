@@ -17,7 +17,7 @@ from batches import check, feed_batch, receive_batch, store_then_batch
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import cut, formats, good_streams, limits_in_reach
-from vectors import BAD_VECTORS, SKIP_VECTORS, VECTORS, drive, named, ways_to_cut
+from vectors import BAD_VECTORS, SKIP_VECTORS, VECTORS, drive, frame, named, ways_to_cut
 
 from fastframe import FrameError, FrameFormat, MisuseError
 
@@ -520,3 +520,13 @@ def test_b10_what_a_batch_takes_has_to_do_with_its_frames_not_with_a_guess(codec
     finally:
         tracemalloc.stop()
     assert len(batch) == 41
+
+
+def test_a_large_first_payload_is_sent_on_without_a_copy(codec):
+    decoder = codec.Decoder(FrameFormat("u32be"))
+    payload = bytes(range(256)) * 1000
+    assert not decoder.feed_batch(frame(payload)[:200_000])
+    batch = decoder.feed_batch(frame(payload)[200_000:] + frame(b"next") + b"\0")
+    header, first, rest = batch.wire_parts
+    assert (header, bytes(rest)) == (frame(payload)[:4], frame(b"next"))
+    assert first is batch[0]
