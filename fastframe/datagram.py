@@ -252,8 +252,14 @@ class DatagramServer:
         """
         for file in self._files:
             file.remove()
-        for endpoint in self.endpoints:
-            await endpoint.close(grace)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + grace
+        try:
+            for endpoint in self.endpoints:  # meanwhile the loop reads from the others
+                await endpoint.close(deadline - loop.time())
+        finally:  # also if a handler fails
+            for endpoint in self.endpoints:
+                await endpoint.close()
 
     async def __aenter__(self) -> Self:
         return self

@@ -143,6 +143,8 @@ def run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     """Run the server until a signal ends it; return the exit status."""
     if useless := arguments.for_connections(options):
         parser.error(f"datagrams have no connections: --udp leaves no use for {' and '.join(useless)}")
+    if options.plain and (options.port >= CLIENT_PORTS or (options.unix and not options.host)):
+        parser.error(f"plain datagrams are answered by UDP ports below {CLIENT_PORTS} alone")
     try:
         handler = Echo(options.format, upper=options.upper, plain=options.plain)
     except ValueError as error:

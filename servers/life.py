@@ -25,10 +25,15 @@ if TYPE_CHECKING:
 PULSE: Final = 0.25  # seconds between two signs of life, which take some 50 microseconds
 CUT_SECONDS: Final = 1.0  # for handlers to end that are told to end now
 # Which of a server's counters are worth a line. What strangers do all day on a public port is none that an operator must read.
-NOTABLE: Final = {
-    logging.WARNING: ("refused", "frames_overdue", "writes_overdue"),
-    logging.INFO: ("handshakes_failed", "bad_frames", "idle"),
-}
+NOTABLE: Final = (
+    (logging.WARNING, "connections ended by their limits", ("refused", "frames_overdue", "writes_overdue")),
+    (logging.INFO, "connections ended by their limits", ("handshakes_failed", "bad_frames", "idle")),
+    (
+        logging.INFO,
+        "datagrams not answered",
+        tuple(f"datagrams_{why}" for why in ("answers", "own", "nameless", "bad", "cut", "dropped")),
+    ),
+)
 
 
 class Server(Protocol):
@@ -124,13 +129,13 @@ class Notices:
     def look(self, server: Server) -> None:
         grown = {name: value - self._counters.get(name, 0) for name, value in server.counters.items()}
         self._counters = dict(server.counters)
-        for level, names in NOTABLE.items():
+        for level, what, names in NOTABLE:
             if counts := {name: grown[name] for name in names if grown.get(name)}:
-                logs.event(level, "connections ended by their limits", **counts)
+                logs.event(level, what, **counts)
         if server.accepting != self._accepting:
             self._accepting = server.accepting
-            what = "accepting again" if self._accepting else "accepting paused, there is no room"
-            logs.event(logging.WARNING, what, connections=server.connections)
+            pause = "accepting again" if self._accepting else "accepting paused, there is no room"
+            logs.event(logging.WARNING, pause, connections=server.connections)
 
 
 async def _live(job: Job, post: Post) -> int:

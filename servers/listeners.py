@@ -74,17 +74,17 @@ def open_listeners(options: argparse.Namespace, bind: Bind, kind: socket.SocketK
         if listeners.sockets:
             _check_passed(listeners.sockets, kind, options)
         else:
-            _bind_all(listeners, bind, options)
+            _bind_all(listeners, bind, options, kind)
         undo.pop_all()
     return listeners
 
 
-def refuse_public(host: str, options: argparse.Namespace) -> None:
+def refuse_public(host: str, options: argparse.Namespace, kind: socket.SocketKind = socket.SOCK_STREAM) -> None:
     """Raise UsageError if others can reach `host`, nobody would authenticate them, and the options do not accept that."""
     if not options.insecure and options.tls_client_ca is None and not _is_loopback(host):
+        remedy = "give --tls-cert and --tls-client-ca, or " if kind == socket.SOCK_STREAM else ""  # no TLS for datagrams
         raise UsageError(
-            f"{host!r} can be reached by others, and nothing here authenticates them: "
-            "give --tls-cert and --tls-client-ca, or say --insecure to allow it"
+            f"{host!r} can be reached by others, and nothing here authenticates them: {remedy}say --insecure to allow it"
         )
 
 
@@ -107,10 +107,10 @@ def _raise_descriptor_limit() -> int:
     return most
 
 
-def _bind_all(listeners: Listeners, bind: Bind, options: argparse.Namespace) -> None:
+def _bind_all(listeners: Listeners, bind: Bind, options: argparse.Namespace, kind: socket.SocketKind) -> None:
     hosts = options.host or ([] if options.unix else [DEFAULT_HOST])
     for host in hosts:
-        refuse_public(host, options)
+        refuse_public(host, options, kind)
     for host in hosts:
         listeners.bind(bind, host, options.port)
     for path in options.unix or ():
@@ -126,7 +126,7 @@ def _check_passed(sockets: list[socket.socket], kind: socket.SocketKind, options
             wanted = "ListenStream= and Accept=no" if kind == socket.SOCK_STREAM else "ListenDatagram="
             raise UsageError(f"systemd passed a socket of the wrong kind: this server wants {wanted}")
         if passed.family in (socket.AF_INET, socket.AF_INET6):
-            refuse_public(passed.getsockname()[0], options)
+            refuse_public(passed.getsockname()[0], options, kind)
 
 
 def _is_loopback(host: str) -> bool:

@@ -43,6 +43,15 @@ COUNTED: Final = {
     "writes_overdue": "Connections cut because the peer did not take what was sent to it",
     "idle": "Connections cut for their silence",
     "cut": "Connections cut because they had not ended when the server did",
+    "datagrams_received": "Datagrams received",
+    "datagrams_sent": "Datagrams sent",
+    "datagrams_plain": "Datagrams that are no frame and went back as they came",
+    "datagrams_answers": "Datagrams not answered, since they are answers",
+    "datagrams_own": "Datagrams not answered, since they came from the server's own address",
+    "datagrams_nameless": "Datagrams not answered, since they came from a Unix socket without a name",
+    "datagrams_bad": "Datagrams not answered, since they are no request",
+    "datagrams_cut": "Datagrams not answered, since they are longer than 65,507 bytes",
+    "datagrams_dropped": "Answers that the kernel had no room for",
 }
 PLAIN: Final = "text/plain; charset=utf-8"
 

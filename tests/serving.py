@@ -7,9 +7,10 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 FASTFRAME = [sys.executable, "-m", "fastframe"]
@@ -103,3 +104,11 @@ def connect(address: str) -> socket.socket:
 def is_echoed(raw: socket.socket) -> bool:
     raw.sendall(b"\0\0\0\1x")
     return raw.recv(5, socket.MSG_WAITALL) == b"\0\0\0\1x"
+
+
+def poll(reached: Callable[[], bool]) -> None:
+    """Wait for what no line and no signal tells, but the next beat of a worker."""
+    deadline = time.monotonic() + 10
+    while not reached():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

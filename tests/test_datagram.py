@@ -240,6 +240,42 @@ def test_closing_without_grace_hands_out_nothing(play, socks):
     play(main)
 
 
+def talk_to_oneself(endpoint, received):
+    """Never have nothing to hand out."""
+    endpoint.send_many([(payload, endpoint.address) for payload, _ in received])
+
+
+async def talking_to_themselves(number):
+    sockets = [datagram.bind("127.0.0.1", 0)[0] for _ in range(number)]
+    server = await datagram.serve(talk_to_oneself, sockets=sockets)
+    for endpoint in server.endpoints:
+        endpoint.send(b"x", endpoint.address)
+    return server
+
+
+def test_closing_takes_its_grace_once_however_many_sockets_there_are(play):
+    async def main():
+        server = await talking_to_themselves(3)
+        began = time.monotonic()
+        await server.close(grace=0.2)
+        assert 0.15 < time.monotonic() - began < 0.4  # uvloop has milliseconds
+
+    play(main)
+
+
+def test_closing_can_be_hurried(play):
+    async def main():
+        server = await talking_to_themselves(2)
+        closing = asyncio.create_task(server.close(grace=2 * WAIT))
+        await asyncio.sleep(0.01)
+        assert not closing.done()
+        await server.close()
+        await closing
+        assert server.addresses == []
+
+    play(main)
+
+
 def test_closing_ends_even_if_a_handler_fails(play, socks):
     async def main():
         def fail(endpoint, received):

@@ -1,17 +1,13 @@
-"""Echo over datagrams: what is answered and what is not, the client on a bad network, and both as a user runs them."""
+"""Echo over datagrams: what is answered and what is not, and the server as a user runs it."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import json
-import random
-import selectors
+import os
 import signal
 import socket
-import subprocess
-import sys
-import threading
 from collections import Counter
 from pathlib import Path
 
@@ -20,16 +16,14 @@ import pytest
 import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
-from serving import refused
+from serving import poll, refused, serving
 from vectors import frame
 
 from fastframe import FrameFormat, datagram
 from fastframe.datagram import MAX_DATAGRAM
-from fastframe.servers import echo, echo_udp, echo_udp_client
+from fastframe.servers import arguments, echo, echo_udp
 from fastframe.servers.echo_udp import HEAD_LENGTH, PING, PONG, Echo
-from fastframe.servers.echo_udp_client import Client
 
-FASTFRAME = [sys.executable, "-m", "fastframe"]
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop, "aiofastnet": aiofastnet.loop_factory()}
 WAIT = 10  # seconds until a test fails instead of hanging
 ID = b"12345678"
@@ -267,335 +261,100 @@ def test_what_else_is_wrong_with_an_address_is_said_at_once(monkeypatch):
     assert len(tried) == 1
 
 
-# The client
-
-
-class ScriptedSocket:
-    """What a client sends is kept; what it receives is the script's, where None stands for nothing in time."""
-
-    def __init__(self, *script):
-        self.script = list(script)
-        self.sent = []
-        self.pauses = []
-        self.counters = Counter()
-        self.now = 1000.0
-
-    def send(self, payload):
-        self.sent.append(payload)
-        self.counters["sent"] += 1
-        return True
-
-    def recv(self, timeout):
-        step = self.script.pop(0) if self.script else None
-        if step is None:
-            self.pauses.append(timeout)
-            self.now += timeout
-            raise TimeoutError
-        return step(self.sent) if callable(step) else step, SERVER
-
-
-@pytest.fixture
-def ask(monkeypatch):
-    """Make a client on a scripted socket, whose waiting takes no time."""
-
-    def make(*script, **options):
-        sock = ScriptedSocket(*script)
-        monkeypatch.setattr(echo_udp_client.time, "monotonic", lambda: sock.now)
-        return Client(sock, **options), sock
-
-    return make
-
-
-def answer_to(number):
-    """The answer to the request of that number."""
-    return lambda sent: PONG + sent[number][len(PING) :]
-
-
-def test_each_try_has_its_own_id_and_the_same_text(ask):
-    client, sock = ask(None, None, answer_to(2))
-    assert client.ask(b"text", WAIT) == b"text"
-    assert {payload[:4] + payload[12:] for payload in sock.sent} == {b"PINGtext"}
-    assert len({payload[4:12] for payload in sock.sent}) == 3
-
-
-def test_the_pause_doubles_and_chance_adds_to_it(ask, monkeypatch):
-    monkeypatch.setattr(random, "random", iter([0.0, 1.0, 0.5, 0.0]).__next__)
-    client, sock = ask(None, None, None, answer_to(3), retry_after=0.5)
-    client.ask(b"text", 1000)
-    assert sock.pauses == pytest.approx([0.5, 1.5, 2.5])
-
-
-def test_no_pause_is_longer_than_the_time_there_is(ask):
-    client, sock = ask(retry_after=2)
-    with pytest.raises(TimeoutError, match=r"^no answer within 9.5 s$"):
-        client.ask(b"text", 9.5)
-    assert sum(sock.pauses) == pytest.approx(9.5)
-
-
-def test_what_is_counted(ask):
-    client, _ = ask(
-        None,  # the first request is lost
-        answer_to(1),
-        answer_to(1),  # twice
-        answer_to(0),  # it was late after all
-        answer_to(0),  # and twice
-        PONG + b"unknown " + b"second",
-        lambda sent: sent[2],  # a request, sent back
-        lambda sent: answer_to(2)(sent) + b"longer",
-        lambda sent: answer_to(2)(sent)[:-1],
-        b"",
-        answer_to(2),
-        answer_to(3),
-    )
-    assert [client.ask(text, WAIT) for text in (b"first", b"second", b"")] == [b"first", b"second", b""]
-    statistics = client.statistics()
-    assert statistics.pop("rtt_p50_ms") <= statistics.pop("rtt_p99_ms")
-    assert statistics == {
-        "texts": 3,
-        "answered": 3,
-        "sent": 4,
-        "retries": 1,
-        "lost": 0,
-        "late": 1,
-        "duplicates": 2,
-        "strays": 5,
-        "errors": {},
-    }
-
-
-def test_what_got_no_answer_is_lost(ask):
-    client, _ = ask(None, answer_to(1))
-    client.ask(b"text", WAIT)
-    assert (client.statistics()["lost"], client.statistics()["retries"]) == (1, 1)
-
-
-def test_of_old_tries_no_answer_is_known(ask, monkeypatch):
-    monkeypatch.setattr(echo_udp_client, "REMEMBERED", 2)
-    client, _ = ask(None, None, answer_to(0), answer_to(1), answer_to(2))
-    assert client.ask(b"text", WAIT) == b"text"
-    assert client.statistics()["strays"] == 1
-    assert len(client._tries) == 2
-
-
-@pytest.mark.parametrize(
-    ("count", "share", "expected"), [(0, 0.5, None), (1, 0.99, 1000), (100, 0.5, 51_000), (100, 0.99, 100_000)]
-)
-def test_quantiles(count, share, expected):
-    assert echo_udp_client.quantile([float(at + 1) for at in range(count)], share) == expected
-
-
-class Relay:
-    """A bad network between one client and a server: what it loses, doubles and holds back is chance's, of a seed."""
-
-    def __init__(self, server, seed, *, loss=0.25, doubled=0.15, held=0.3):
-        self._chance = random.Random(seed)
-        self._rates = loss, doubled, held
-        self._near = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._near.bind(("127.0.0.1", 0))
-        self._far = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._far.connect(server)
-        self.address = self._near.getsockname()
-        self.counts = Counter()
-        self._held = []
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-
-    def __enter__(self):
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error):
-        self._ended.set()
-        self._thread.join()
-        self._near.close()
-        self._far.close()
-
-    def _run(self):
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._near, selectors.EVENT_READ, self._far.send)
-            selector.register(self._far, selectors.EVENT_READ, lambda answer: self._near.sendto(answer, self._client))
-            while not self._ended.is_set():
-                for key, _ in selector.select(0.002):
-                    passing, sender = key.fileobj.recvfrom(70_000)
-                    if key.fileobj is self._near:
-                        self._client = sender
-                    self._pass_on(passing, key.data)
-                self._chance.shuffle(self._held)
-                while self._held:
-                    held, send = self._held.pop()
-                    send(held)
-
-    def _pass_on(self, passing, send):
-        loss, doubled, held = self._rates
-        if self._chance.random() < loss:
-            self.counts["lost"] += 1
-            return
-        for _ in range(1 + (self._chance.random() < doubled)):
-            if self._chance.random() < held:
-                self._held.append((passing, send))
-            else:
-                send(passing)
+# As a user runs it
 
 
 @contextlib.contextmanager
-def serving_in_thread(format=U32):
-    """Run the echo of `fastframe serve echo --udp` on a loop of its own thread; yield its address and counters."""
-    started: list = []
-    ready = threading.Event()
-
-    async def main():
-        async with await datagram.serve(Echo(format), sockets=echo_udp.bind_free("127.0.0.1"), format=None) as server:
-            started.extend([asyncio.get_running_loop(), asyncio.Event(), server.endpoints[0]])
-            ready.set()
-            await started[1].wait()
-
-    thread = threading.Thread(target=lambda: asyncio.run(main()))
-    thread.start()
-    assert ready.wait(WAIT)
-    loop, ended, endpoint = started
-    try:
-        yield endpoint.address, endpoint.counters
-    finally:
-        loop.call_soon_threadsafe(ended.set)
-        thread.join()
+def talking_to(address):
+    """A client's socket for an address as the server prints it, with frames and their checks."""
+    with datagram.connect(**arguments.address(address.removeprefix("udp "))) as sock:
+        yield sock
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_every_text_is_answered_through_a_network_that_loses_doubles_and_reorders(seed):
-    texts = [b"%d" % number * (number % 40) for number in range(80)]
-    with serving_in_thread() as (address, counted), Relay(address, seed) as relay, datagram.connect(*relay.address) as sock:
-        client = Client(sock, retry_after=0.01)
-        assert [client.ask(text, WAIT) for text in texts] == texts
-        statistics = client.statistics()
-    assert statistics["answered"] == statistics["texts"] == len(texts)
-    assert statistics["sent"] == len(texts) + statistics["retries"]
-    assert statistics["retries"] >= 0.3 * len(texts)  # seven in sixteen round trips fail
-    assert 0.2 * statistics["sent"] < statistics["lost"] <= relay.counts["lost"]
-    assert statistics["duplicates"] > 0
-    assert (statistics["strays"], statistics["errors"]) == (0, {})
-    assert counted["received"] == counted["sent"]
-    assert 0 < statistics["rtt_p50_ms"] <= statistics["rtt_p99_ms"]
+def is_answered(sock, text=b"hello") -> bool:
+    sock.send(PING + ID + text)
+    return sock.recv(WAIT)[0] == PONG + ID + text
 
 
-# As a user runs them
-
-
-@contextlib.contextmanager
-def serving(*arguments, counted=None):
-    """Run `fastframe serve echo --udp`; yield its address."""
-    command = [*FASTFRAME, "serve", "echo", "--udp", "--port", "0", *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            line = process.stdout.readline()
-            assert line.startswith("listening on udp ")
-            yield line.removeprefix("listening on udp ").strip()
-        finally:
-            process.send_signal(signal.SIGTERM)
-            stdout, stderr = process.communicate(timeout=10)
-            assert (stdout, process.returncode) == ("", 0)
-            if counted is None:
-                assert stderr == ""
-            else:
-                counted.update(json.loads(stderr))
-
-
-@pytest.fixture
-def client(capfd):
-    """Run `fastframe echo --udp` in this process: status, standard output, standard error."""
-
-    def client(*arguments):
-        try:
-            status = echo.client_main(["--udp", *arguments])
-        except SystemExit as usage:
-            status = usage.code
-        sys.stdout.flush()
-        return status, *capfd.readouterr()
-
-    return client
-
-
-def test_both_as_processes():
-    counted: dict[str, int] = {}
-    with serving("--stats", counted=counted) as address:
-        with asking(("127.0.0.1", int(address.rpartition(":")[2]))) as tool:
+def test_plain_datagrams_and_requests_are_answered_and_counted():
+    with serving("--udp", "--stats") as server:
+        with talking_to(server.address) as client, asking(client._socket.getpeername()) as tool:
+            assert is_answered(client)
             for plain in (b"hello\n", b"", b"\xff", b"\xff" * 2000):
                 tool.send(plain)
                 assert tool.recv(4000) == plain
-        command = [*FASTFRAME, "echo", "--udp", address]
-        result = subprocess.run(command, input="one\n\nwörld", capture_output=True, text=True, timeout=30, check=False)
-    assert (result.returncode, result.stdout, result.stderr) == (0, "one\n\nwörld\n", "")
-    assert counted == {"received": 7, "sent": 7, "plain": 4}
+        status, stdout, stderr = server.end()
+    assert (status, stdout, json.loads(stderr)) == (0, "", {"received": 5, "sent": 5, "plain": 4})
 
 
-@pytest.mark.parametrize(
-    ("arguments", "where", "format", "answer"),
-    [
-        (["--host", "::1", "--loop", "uvloop"], "[::1]:", "u32be", "text"),
-        (["--format", "netstring,max=40", "--upper"], "127.0.0.1:", "netstring", "TEXT"),
-    ],
-)
-def test_other_addresses_loops_and_formats(client, arguments, where, format, answer):
-    with serving(*arguments) as address:
-        assert address.startswith(where)
-        assert client(address, "--format", format, "text", "") == (0, f"{answer}\n\n", "")
-
-
-def test_a_unix_socket(client, tmp_path):
-    path = tmp_path / "echo"
-    with serving("--unix", str(path)) as address:
-        assert address == f"unix:{path}"
-        assert client(address, "over a file") == (0, "over a file\n", "")
+@pytest.mark.parametrize("workers", [1, 2])
+def test_several_addresses_and_workers(tmp_path, workers):
+    path = tmp_path / "socket"
+    where = ("--host", "127.0.0.1", "--host", "::1", "--unix", path, "--unix-mode", "600")
+    with serving("--udp", *where, "--workers", workers, "--metrics-port", 0, listeners=3) as server:
+        assert path.stat().st_mode & 0o777 == 0o600
+        for address in server.addresses:
+            with talking_to(address) as client:
+                assert all(is_answered(client, b"%d" % number) for number in range(20))
+        poll(lambda: server.counted("fastframe_datagrams_sent_total") == 60)
+        assert server.counted("fastframe_datagrams_received_total") == 60
+        assert server.counted("fastframe_datagrams_bad_total") == 0
+        assert server.scrape("/readyz")[0] == 200
+        assert server.end() == (0, "", "")
     assert not path.exists()
 
 
-def test_statistics(client):
-    with serving_in_thread() as ((_, port), _):
-        status, stdout, stderr = client(f"127.0.0.1:{port}", "one", "two", "--json")
-        statistics = json.loads(stdout)
-        assert (status, stderr, statistics["texts"], statistics["answered"], statistics["lost"]) == (0, "", 2, 2, 0)
-        status, stdout, stderr = client(f"127.0.0.1:{port}", "one", "--stats")
-        assert (status, stdout, stderr.count("\n")) == (0, "one\n", 1)
-        assert stderr.startswith("texts 1, answered 1, sent 1, ")
+def test_a_worker_that_dies_takes_no_datagram_with_it():
+    with serving("--udp", "--workers", "2", "--log-level", "info") as server, talking_to(server.address) as client:
+        pids = server.workers()
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        for _ in range(50):
+            client.send(PING + ID)
+        os.kill(pids[0], signal.SIGKILL)
+        server.logged("event=started")
+        os.kill(pids[1], signal.SIGKILL)
+        assert [client.recv(WAIT)[0] for _ in range(50)] == [PONG + ID] * 50
+        assert server.end()[0] == 0
 
 
-def test_a_client_that_gets_no_answer_says_so_and_what_the_network_said(client):
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
-        silent.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{silent.getsockname()[1]}"
-        status, stdout, stderr = client(address, "--timeout", "0.2", "--retry-after", "0.05", "--json", "x")
-        statistics = json.loads(stdout)
-        assert (status, stderr) == (1, "fastframe: no answer within 0.2 s\n")
-        assert statistics["answered"] == 0
-        assert statistics["lost"] == statistics["sent"] > 1
-    status, stdout, stderr = client(address, "--timeout", "0.2", "--retry-after", "0.05", "--stats", "x")
-    assert (status, stdout) == (1, "")
-    assert "; the network said ECONNREFUSED " in stderr.splitlines()[0]
-    assert "answered 0" in stderr.splitlines()[1]
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_came_before_the_end_is_answered(workers):
+    with serving("--udp", "--workers", workers) as server, talking_to(server.address) as client:
+        pids = server.workers() or [server.process.pid]
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        for _ in range(100):
+            client.send(PING + ID)
+        server.process.terminate()
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+        assert [client.recv(WAIT)[0] for _ in range(100)] == [PONG + ID] * 100
+        assert server.ended() == (0, "", "")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "status", "said"),
-    [
-        (["unix:/nonexistent/socket", "x"], 1, "No such file"),
-        (["a..b:80", "x"], 1, "fastframe: "),
-        (["127.0.0.1:9", "--retry-after", "0", "x"], 2, "number of seconds"),
-        (["127.0.0.1:9", "--format", "u8,max=13", "xx"], 1, "over the limit of 13"),
-        (["127.0.0.1:9", "--format", "u64be,adjust=70000,max=100KiB", "x"], 1, "no frame fits"),
-        (["127.0.0.1:9", "x" * 65_500], 1, "over the limit of 65503"),
-    ],
-)
-def test_a_client_that_fails_says_why(client, arguments, status, said):
-    ended, stdout, stderr = client(*arguments)
-    assert (ended, stdout) == (status, "")
-    assert said in stderr
-    assert status == 2 or stderr.count("\n") == 1
+def test_what_is_not_answered_is_logged_once_a_beat():
+    with serving("--udp", "--log-level", "info") as server, talking_to(server.address) as client:
+        client.send(PONG + ID)
+        assert "datagrams_answers=1" in server.logged("level=info", 'event="datagrams not answered"')
+
+
+def test_a_server_that_is_hurried_prints_its_counters_once(capsys):
+    async def main():
+        server = echo_udp.Server(await datagram.serve(Echo(U32), "127.0.0.1", 0), prints_counters=True)
+        assert (server.connections, server.accepting) == (0, True)
+        await asyncio.gather(server.close(grace=WAIT), server.close())
+        assert not server.accepting
+
+    asyncio.run(main())
+    assert capsys.readouterr().err == "{}\n"
 
 
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [
         (["--format", "u8,strip=0"], 2, "would change the header"),
-        (["--host", "0.0.0.0"], 2, "--insecure"),
+        (["--host", "0.0.0.0"], 2, "authenticates them: say --insecure"),
         (["--format", "u64be,adjust=70000,max=100KiB"], 2, "no frame fits"),
         (["--host", "192.0.2.1", "--insecure"], 1, "cannot listen on 192.0.2.1"),
     ],
@@ -607,22 +366,38 @@ def test_a_server_that_cannot_start_says_why(arguments, status, said):
 
 
 @pytest.mark.parametrize(
-    ("command", "arguments"),
+    "option",
     [
-        (echo.serve_main, ["--plain"]),
-        (echo.serve_main, ["--stats"]),
-        (echo.client_main, ["127.0.0.1:9", "--json"]),
-        (echo.client_main, ["127.0.0.1:9", "--stats"]),
-        (echo.client_main, ["127.0.0.1:9", "--retry-after", "1"]),
+        ["--tls-cert", "file"],
+        ["--tls-key", "file"],
+        ["--tls-client-ca", "file"],
+        ["--backlog", "4096"],
+        ["--max-connections", "none"],
+        ["--frame-timeout", "30"],
     ],
 )
-def test_what_is_for_datagrams_needs_the_word(capfd, command, arguments):
+def test_what_is_said_of_connections_is_refused(capfd, option):
     with pytest.raises(SystemExit, match="2"):
-        command(arguments)
+        echo.serve_main(["--udp", *option])
+    assert f"no connections: --udp leaves no use for {option[0]}\n" in capfd.readouterr()[1]
+
+
+@pytest.mark.parametrize("where", [["--port", "32768"], ["--unix", "x"]])
+def test_plain_where_nobody_would_get_an_answer_is_refused(capfd, where):
+    with pytest.raises(SystemExit, match="2"):
+        echo.serve_main(["--udp", "--plain", *where])
+    assert "UDP ports below 32768" in capfd.readouterr()[1]
+
+
+@pytest.mark.parametrize("option", ["--plain", "--no-plain", "--stats"])
+def test_what_is_for_datagrams_needs_the_word(capfd, option):
+    with pytest.raises(SystemExit, match="2"):
+        echo.serve_main([option])
     assert "for --udp" in capfd.readouterr()[1]
 
 
 def test_an_address_in_use_is_one_line_and_status_1():
-    with serving_in_thread() as ((_, port), _):
+    with serving("--udp") as server:
+        port = server.address.rpartition(":")[2]
         said = f"fastframe: cannot listen on 127.0.0.1, port {port}: Address already in use\n"
         assert refused("--udp", "--port", port) == (1, said)

@@ -8,7 +8,7 @@ from fastframe.servers import life
 
 class Server:
     def __init__(self):
-        self.counters = {"accepted": 0, "refused": 0, "bad_frames": 0, "new": 0}
+        self.counters = {"accepted": 0, "refused": 0, "bad_frames": 0, "new": 0, "datagrams_bad": 0}
         self.accepting = True
         self.connections = 3
 
@@ -41,11 +41,12 @@ def told(caplog):
 def test_what_the_limits_did_is_told_once_a_beat(server, caplog):
     caplog.set_level(logging.INFO)
     notices = life.Notices(server)
-    server.counters.update(accepted=9, refused=2, bad_frames=1, new=5)
+    server.counters.update(accepted=9, refused=2, bad_frames=1, new=5, datagrams_bad=7)
     notices.look(server)
     assert told(caplog) == [
         ("WARNING", "connections ended by their limits", {"refused": 2}),
         ("INFO", "connections ended by their limits", {"bad_frames": 1}),
+        ("INFO", "datagrams not answered", {"datagrams_bad": 7}),
     ]
     server.counters["refused"] += 1
     notices.look(server)

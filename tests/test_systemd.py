@@ -60,6 +60,18 @@ def test_a_passed_socket_is_served(workers, listener):
         pass
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_passed_socket_for_datagrams_is_served(workers):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as made, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        made.bind(("127.0.0.1", 0))
+        client.settimeout(10)
+        client.connect(made.getsockname())
+        with passed(made, "--udp", "--workers", workers) as server:
+            client.send(b"\0\0\0\x0cPING12345678")
+            assert client.recv(100) == b"\0\0\0\x0cPONG12345678"
+            assert server.end() == (0, "", "")
+
+
 def test_a_passed_unix_socket_is_served_and_its_file_is_left_to_systemd(tmp_path):
     path = str(tmp_path / "socket")
     with socket.socket(socket.AF_UNIX) as made:

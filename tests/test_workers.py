@@ -9,21 +9,13 @@ import sys
 import time
 
 import pytest
-from serving import is_echoed, refused, serving
+from serving import is_echoed, poll, refused, serving
 from vectors import frame
 
 from fastframe.servers import board, systemd, workers
 
 HALF_A_FRAME = frame(b"half")[:6]
 LOGGED = ("--log-level", "info")
-
-
-def poll(reached):
-    """Wait for what no line and no signal tells, but the next beat of a worker."""
-    deadline = time.monotonic() + 10
-    while not reached():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop", "aiofastnet"])
