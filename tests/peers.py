@@ -58,7 +58,7 @@ ALL_LOOPS = {**LOOPS, "aiofastnet": aiofastnet.loop_factory()}
 
 
 def play(loop_factory, main, expect_complaints=()) -> None:
-    """Run `main()`; what the loop would only log fails the test, unless it begins as expected."""
+    """Run `main()`; what the loop would only log fails the test, unless it begins as expected, or anything may come (None)."""
     complaints = []
 
     async def limited():
@@ -68,6 +68,8 @@ def play(loop_factory, main, expect_complaints=()) -> None:
 
     with asyncio.Runner(loop_factory=loop_factory) as runner:
         runner.run(limited())
+    if expect_complaints is None:
+        return
     told = [complaint["message"] for complaint in complaints]
     assert len(told) == len(expect_complaints), complaints
     assert all(map(str.startswith, told, expect_complaints)), complaints
@@ -133,6 +135,7 @@ class Peer:
     async def connect(cls, server, source: str | None = None, receive_buffer: int | None = None):
         host, port = where(server)
         raw = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # the clock that leaps does not wait for Nagle
         if receive_buffer is not None:
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         if source is not None:
