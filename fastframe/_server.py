@@ -78,7 +78,8 @@ class FrameServer:
         self._inode = socket_inode(path) if path is not None else None
         self._endpoints: dict[Endpoint, str] = {}  # and where they come from
         self._sources: dict[str, int] = {}  # how many come from there
-        self._opening: dict[asyncio.Task[None], socket.socket] = {}
+        self._opening: dict[Endpoint, socket.socket] = {}  # those in their handshake
+        self._openers: set[asyncio.Task[None]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -136,6 +137,7 @@ class FrameServer:
     # the endpoints' side
 
     def connected(self, endpoint: Endpoint) -> None:
+        self._opening.pop(endpoint, None)
         if self._is_cut:
             endpoint.abort()
             return
@@ -152,6 +154,7 @@ class FrameServer:
         source = self._endpoints.pop(endpoint, None)
         if source is None:
             return
+        self._opening.pop(endpoint, None)
         for deadlines in (self.frame_deadlines, self.write_deadlines, self.idle_deadlines):
             deadlines.stop(endpoint)
         self._sources[source] -= 1
@@ -183,14 +186,18 @@ class FrameServer:
         self._sources[source] = self._sources.get(source, 0) + 1
         self._idle.clear()
         task = asyncio.get_running_loop().create_task(self._open(endpoint, connection))
-        self._opening[task] = connection
-        task.add_done_callback(self._opening.pop)
+        self._opening[endpoint] = connection
+        self._openers.add(task)
+        task.add_done_callback(self._openers.discard)
 
     async def _open(self, endpoint: Endpoint, connection: socket.socket) -> None:
         try:
             await self._connect(endpoint, connection)
         except (OSError, TimeoutError) as error:  # ssl.SSLError is an OSError
-            self.counters["handshakes_failed"] += 1
+            if not self._closed:
+                self.counters["handshakes_failed"] += 1
+            elif not self._is_cut:  # else it is counted already
+                self.counters["cut"] += 1
             logger.debug("a TLS handshake failed: %s", error)
             self.disconnected(endpoint)
 
@@ -234,7 +241,7 @@ class FrameServer:
             task.cancel()
         for endpoint in list(self._endpoints):
             endpoint.abort()
-        await asyncio.gather(*self._opening, *self._tasks, return_exceptions=True)
+        await asyncio.gather(*self._openers, *self._tasks, return_exceptions=True)
         await self._idle.wait()
         for deadlines in (self.frame_deadlines, self.write_deadlines, self.idle_deadlines):
             deadlines.close()

@@ -164,7 +164,8 @@ class FrameStream(Endpoint):
         if self._transport is None or self._gone:
             return
         self._flush()
-        lingers = (self._draining or isinstance(self._end, FrameError)) and not self._at_eof
+        ended_by_us = self._draining or isinstance(self._end, FrameError)
+        lingers = ended_by_us and not self._at_eof and not self._transport.is_closing()
         self._close(_errors.closed("close"))
         try:
             async with asyncio.timeout(timeout):

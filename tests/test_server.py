@@ -324,7 +324,7 @@ def test_connections_that_are_reset_at_once_leave_nothing(loop, way):
                 await peer.send(sent)
                 peer.reset()
             await until(lambda: server.counters["accepted"] == 60 and not server.connections)
-            await until(lambda: not server._tasks and not server._opening)
+            await until(lambda: not server._tasks and not server._openers)
             assert server._sources == {}
             assert counted(server) == {}
 
@@ -397,6 +397,53 @@ def test_a_connection_that_was_accepted_only_now_is_answered_too(run, way):
                 async with closing(server):
                     assert await Peer(raw).recv() == frame(b"just in time")
                     raw.shutdown(socket.SHUT_WR)
+
+    run(main)
+
+
+def test_a_frame_that_has_begun_is_waited_for(run, way, kind):
+    async def main():
+        async with serving(way, kind) as server, peer_of(server, kind) as peer:
+            await peer.send(frame(b"begun")[:6])
+            await until(lambda: endpoint_of(server) and endpoint_of(server)._decoder.pending)
+            async with closing(server) as task:
+                await asyncio.sleep(T)
+                assert not task.done()
+                await peer.send(frame(b"begun")[6:])
+                assert await peer.recv() == frame(b"begun")
+                await peer.end()
+            assert counted(server) == {}
+
+    run(main)
+
+
+def test_a_frame_that_never_ends_is_cut_after_the_grace(run, way, kind):
+    async def main():
+        async with serving(way, kind) as server, peer_of(server, kind) as peer:
+            await peer.send(frame(b"begun")[:6])
+            await until(lambda: endpoint_of(server) and endpoint_of(server)._decoder.pending)
+            began = now()
+            async with closing(server, grace=T):
+                with contextlib.suppress(OSError):  # through TLS it is no end
+                    await peer.recv()
+            assert now() - began == pytest.approx(T, abs=T / 10) or not leaps()
+            assert counted(server) == {"cut": 1}
+
+    run(main)
+
+
+def test_a_second_close_hurries_the_first(run, way, kind):
+    async def main():
+        async with serving(way, kind) as server, peer_of(server, kind) as peer:
+            await peer.send(frame(b"begun")[:6])
+            await until(lambda: endpoint_of(server) and endpoint_of(server)._decoder.pending)
+            began = now()
+            async with closing(server):
+                await asyncio.sleep(T)
+                await server.close()
+            assert now() - began < 2 * T or not leaps()
+            assert counted(server) == {"cut": 1}
+            await server.close(grace=20)  # safe to repeat
 
     run(main)
 
@@ -478,6 +525,18 @@ def test_connections_in_their_handshake_end_with_the_server(loop, grace):
                 assert now() - began < T or not leaps()
 
     play(loop, main, complaints_about_handshakes(loop))
+
+
+def test_a_connection_in_its_handshake_counts_once(run):
+    async def main():
+        for grace in (0, 20):
+            async with serving(Recorder, TlsPeer) as server:
+                with socket.create_connection(where(server)):
+                    await until(lambda: server.connections)
+                    await server.close(grace)
+                assert counted(server) == {"cut": 1}
+
+    run(main)
 
 
 def test_after_close_nobody_can_connect_and_the_backlog_is_gone(run):
