@@ -250,7 +250,8 @@ class FrameServer:
 def source_of(family: int, address: Any) -> str:
     """Return whom to count a connection to: an IPv4 address; an IPv6 network of 64 bits, of which a peer may have all."""
     if family == socket.AF_INET6:
-        return str(ipaddress.ip_network((address[0].partition("%")[0], 64), strict=False))
+        ip = ipaddress.IPv6Address(address[0].partition("%")[0])
+        return str(ip.ipv4_mapped or ipaddress.ip_network((ip, 64), strict=False))  # mapped: the listener takes both families
     return str(address[0]) if family == socket.AF_INET else "unix"
 
 

@@ -235,11 +235,29 @@ def test_sources_are_forgotten_when_they_leave(leap):
         (socket.AF_INET6, ("2001:db8:1:2:ffff:4:5:6", 2, 0, 0), "2001:db8:1:2::/64"),
         (socket.AF_INET6, ("2001:db8:1:3::1", 1, 0, 0), "2001:db8:1:3::/64"),
         (socket.AF_INET6, ("fe80::1%lo", 1, 0, 1), "fe80::/64"),
+        (socket.AF_INET6, ("::ffff:192.0.2.7", 1, 0, 0), "192.0.2.7"),
         (socket.AF_UNIX, "", "unix"),
     ],
 )
 def test_a_source_is_an_address_or_a_network_that_one_peer_may_have(family, address, source):
     assert source_of(family, address) == source
+
+
+def test_a_server_of_both_families_tells_ipv4_sources_apart(leap):
+    async def main():
+        with socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True) as listener:
+            port = listener.getsockname()[1]
+            limits = Limits(max_connections_per_source=1)
+            async with await aio.serve(echo, sockets=[listener], format=U32, limits=limits) as server:
+                with contextlib.ExitStack() as stack:
+                    for source in ("127.0.0.1", "127.0.0.2"):
+                        peer = Peer(
+                            stack.enter_context(socket.create_connection(("127.0.0.1", port), source_address=(source, 0)))
+                        )
+                        assert await answers(peer)
+                    assert counted(server) == {}
+
+    leap(main)
 
 
 def test_connections_of_a_unix_socket_count(run, tmp_path):
