@@ -85,8 +85,7 @@ class FrameServer:
         self._idle.set()
         self._closed = False
         self._is_cut = False
-        for listener in listeners:
-            _prepare(listener, limits)
+        _prepare(listeners, limits)
         self._acceptor = Acceptor(listeners, self._has_room, self._accepted)
         self._acceptor.resume()
 
@@ -178,9 +177,13 @@ class FrameServer:
             logger.debug("refused a connection of %s, which has %d already", source, most)
             _reset(connection)
             return
+        try:
+            endpoint = self._make()
+        except BaseException:
+            connection.close()
+            raise
         self.counters["accepted"] += 1
         connection.setblocking(False)
-        endpoint = self._make()
         endpoint.serve(self)
         self._endpoints[endpoint] = source
         self._sources[source] = self._sources.get(source, 0) + 1
@@ -255,9 +258,20 @@ def source_of(family: int, address: Any) -> str:
     return str(address[0]) if family == socket.AF_INET else "unix"
 
 
-def _prepare(listener: socket.socket, limits: Limits) -> None:
+def _prepare(listeners: Sequence[socket.socket], limits: Limits) -> None:
+    """Set the listeners up, or close them all."""
+    try:
+        for listener in listeners:
+            listener.setblocking(False)
+            _set_options(listener, limits)
+    except BaseException:
+        for listener in listeners:
+            listener.close()
+        raise
+
+
+def _set_options(listener: socket.socket, limits: Limits) -> None:
     """Set what every accepted socket is born with (Linux and the BSDs copy a listener's options)."""
-    listener.setblocking(False)
     if listener.family == socket.AF_UNIX:
         return
     # asyncio sets it only where it knows that a socket's protocol is TCP, which an accepted one does not tell it.

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import errno
 import functools
+import gc
 import os
 import socket
 
@@ -109,6 +110,15 @@ def test_keepalive_asks_three_times(leap, keepalive):
             option = endpoint_of(server).transport.get_extra_info("socket").getsockopt
             assert option(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == keepalive
             assert option(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL) == max(1, keepalive // 3)
+
+    leap(main)
+
+
+def test_a_server_that_cannot_begin_leaves_no_socket_open(leap):
+    async def main():
+        with pytest.raises(OSError, match="Invalid argument"):
+            await aio.serve(Recorder, "127.0.0.1", 0, limits=Limits(keepalive=40_000))  # Linux allows 32767
+        gc.collect()  # a socket that is left would warn
 
     leap(main)
 
@@ -274,6 +284,27 @@ def test_connections_of_a_unix_socket_count(run, tmp_path):
                 assert await answers(Peer(second))
 
     run(main)
+
+
+def test_a_protocol_that_cannot_be_made_costs_its_own_connection_alone(run):
+    class Picky(Recorder):
+        made = 0
+
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            Picky.made += 1
+            if Picky.made == 1:
+                raise ZeroDivisionError
+
+    async def main():
+        async with serving(Picky) as server:
+            async with peer_of(server) as first:
+                assert await first.fate() in ("end", "reset")
+            async with peer_of(server) as second:
+                assert await answers(second)
+                assert server.connections == 1
+
+    run(main, expect_complaints=["Exception in callback"])
 
 
 # Handshakes
