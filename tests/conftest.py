@@ -6,6 +6,7 @@ Unset: both; without the extension that is an error too, unless there is no C co
 
 from __future__ import annotations
 
+import gc
 import importlib
 import importlib.util
 import os
@@ -58,6 +59,17 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_report_header(config: pytest.Config) -> str:
     return f"fastframe codec: {ONLY_PYTHON or ' and '.join(IMPLEMENTATIONS)}"
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    gc.unfreeze()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small_heap() -> None:
+    """Let no collection look through what is there already, the tests themselves above all: it took a third of the time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", params=IMPLEMENTATIONS)

@@ -307,15 +307,6 @@ def work(request):
     return request.param
 
 
-@pytest.fixture(autouse=True)
-def _small_heap():
-    """What is there already is not looked at each time garbage is collected: that would take most of the time."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
 def do(work, codec, frames):
     """Do at least so many frames' worth of `work`."""
     done = 0
