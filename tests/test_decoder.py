@@ -531,11 +531,11 @@ def processor_time(run):
 @pytest.mark.parametrize(
     ("work", "size", "length"),
     [
-        (frames_at_once, 1_000_000, 1),
+        (frames_at_once, 5 << 20, 100),
         (frames_at_once, 64 << 20, 2048),
-        (frames_one_by_one, 200_000, 1),
+        (frames_one_by_one, 4 << 20, 100),
+        (one_frame_in_pieces, 4 << 20, 40),
         (one_frame_in_pieces, 64 << 20, 1024),
-        (one_frame_in_pieces, 400_000, 1),
     ],
 )
 def test_b4_one_stream_takes_no_more_work_than_64_of_a_64th(codec, field, work, size, length):
@@ -563,7 +563,7 @@ def test_b6_a_header_costs_less_than_a_kibibyte(codec, text, cut_off):
     header = header[: len(header) - cut_off]
     codec.Decoder(fmt).feed(header)
     tracemalloc.start()
-    decoders = [codec.Decoder(fmt) for _ in range(10_000)]
+    decoders = [codec.Decoder(fmt) for _ in range(1_000)]
     for decoder in decoders:
         decoder.feed(header)
     held = tracemalloc.get_traced_memory()[0]

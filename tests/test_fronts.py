@@ -534,9 +534,9 @@ def test_a_large_frame_that_timed_out_is_whole_in_the_next_batch(play, cut, meth
     async def scenario(stream, peer):
         await peer.send(frames[0][:cut])
         with pytest.raises(TimeoutError):
-            await getattr(stream, method)(timeout=0.05)
+            await getattr(stream, method)(timeout=0.01)
         sending = asyncio.create_task(peer.send(frames[0][cut:] + frames[1]))
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.01)
         batches = [await stream.recv_batch()]
         if len(batches[0]) == 1:
             batches.append(await stream.recv_batch())
@@ -846,7 +846,7 @@ def test_detach_hands_over_every_byte_behind_the_last_frame_of_a_batch(play, tai
         else:
             assert list(await stream.recv_batch()) == [b"upgrade"]
         with pytest.raises((TimeoutError, FrameTooLargeError)):
-            await stream.recv_batch(timeout=0.05)  # as much as there is of a frame is found, and handed over all the same
+            await stream.recv_batch(timeout=0.01)  # as much as there is of a frame is found, and handed over all the same
         under, early = stream.detach()
         assert early == tail
         if isinstance(stream, Threaded):
