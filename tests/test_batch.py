@@ -289,17 +289,17 @@ def test_b10_a_stream_in_two_chunks_is_whole_in_its_batches(codec, door, vector)
         decoder.finish()
 
 
-@pytest.mark.parametrize("size", [1, 2, 3])
 @pytest.mark.parametrize(**named(VECTORS))
-def test_b10_a_payload_in_many_chunks_is_whole_in_its_batch(codec, door, vector, size):
-    decoder = codec.Decoder(FrameFormat.parse(vector.format))
-    frames = list(vector.frames)
-    for start in range(0, len(vector.wire), size):
-        batch = door(decoder, vector.wire[start : start + size])
-        check(batch, frames[: len(batch)])
-        del frames[: len(batch)]
-    assert not frames
-    decoder.finish()
+def test_b10_a_payload_in_many_chunks_is_whole_in_its_batch(codec, door, vector):
+    for size in (1, 2, 3):
+        decoder = codec.Decoder(FrameFormat.parse(vector.format))
+        frames = list(vector.frames)
+        for start in range(0, len(vector.wire), size):
+            batch = door(decoder, vector.wire[start : start + size])
+            check(batch, frames[: len(batch)])
+            del frames[: len(batch)]
+        assert not frames
+        decoder.finish()
 
 
 @given(st.data())

@@ -73,11 +73,11 @@ def test_a_bad_stream_fails_at_the_earliest_byte(codec, vector):
 
 
 @pytest.mark.parametrize(**named(VECTORS))
-@pytest.mark.parametrize("behind", [b"\x80", b"3", b"\0"])
-def test_trailing_bytes_stay_pending(codec, vector, behind):
-    decoder = codec.Decoder(FrameFormat.parse(vector.format))
-    payloads = decoder.feed(vector.wire + behind, len(vector.frames))
-    assert (payloads, decoder.pending, decoder.detach()) == (vector.payloads, 1, behind)
+def test_trailing_bytes_stay_pending(codec, vector):
+    for behind in (b"\x80", b"3", b"\0"):
+        decoder = codec.Decoder(FrameFormat.parse(vector.format))
+        payloads = decoder.feed(vector.wire + behind, len(vector.frames))
+        assert (payloads, decoder.pending, decoder.detach()) == (vector.payloads, 1, behind)
 
 
 @pytest.mark.parametrize(**named(SKIP_VECTORS))
@@ -659,19 +659,19 @@ def test_b11_a_closed_decoder_says_so(codec, by, call):
     assert (decoder.pending, decoder.needed) == (0, 0)
 
 
-@pytest.mark.parametrize("call", [call for name, call in CALLS.items() if name != "detach"])
-@pytest.mark.parametrize("vector", BAD_VECTORS, ids=lambda vector: vector.name)
-def test_b11_a_failed_decoder_says_so_again(codec, vector, call):
-    decoder = codec.Decoder(FrameFormat.parse(vector.format))
-    first = drive(decoder, [vector.wire])[1]
-    for _ in range(2):
-        with pytest.raises(FrameError) as caught:
-            call(decoder)
-        assert (describe(caught.value), caught.value.frames) == (first, [])
-    assert decoder.needed == 0
-    assert decoder.detach() == vector.wire[vector.attributes["offset"] :]
-    with pytest.raises(FrameError):
-        decoder.detach()
+@pytest.mark.parametrize(**named(BAD_VECTORS))
+def test_b11_a_failed_decoder_says_so_again(codec, vector):
+    for call in (call for name, call in CALLS.items() if name != "detach"):
+        decoder = codec.Decoder(FrameFormat.parse(vector.format))
+        first = drive(decoder, [vector.wire])[1]
+        for _ in range(2):
+            with pytest.raises(FrameError) as caught:
+                call(decoder)
+            assert (describe(caught.value), caught.value.frames) == (first, [])
+        assert decoder.needed == 0
+        assert decoder.detach() == vector.wire[vector.attributes["offset"] :]
+        with pytest.raises(FrameError):
+            decoder.detach()
 
 
 def test_b11_an_error_that_was_changed_outside_changes_nothing_inside(codec):
