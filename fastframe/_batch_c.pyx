@@ -111,6 +111,8 @@ cdef class FrameBatch:
     def wire_parts(self):
         """The bytes of `wire` in the pieces that they lie in, for a gathered write: a large first payload is not copied."""
         end = len(self._held) + len(self._front)
+        if not (self._base or self._start or self._gaps) and self._stop == len(self._chunk):
+            return [self._chunk]
         cut = any(gap_start < self._stop for gap_start, _ in self._gaps or ())
         if cut or self._start or not self._front or self.spans.offsets[0] != len(self._held):
             return [self.wire]

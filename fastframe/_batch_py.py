@@ -119,6 +119,8 @@ class FrameBatch:
         """The bytes of `wire` in the pieces that they lie in, for a gathered write: a large first payload is not copied."""
         held, front, base = self._parts.held, self._parts.front, self._parts.base
         end = len(held) + len(front)
+        if not (base or self._parts.start or self._parts.gaps) and self._parts.stop == len(self._parts.chunk):
+            return [self._parts.chunk]
         cut = any(gap_start < self._parts.stop for gap_start, _ in self._parts.gaps)
         if cut or self._parts.start or not front or self._parts.offsets[0] != len(held):
             return [self.wire]

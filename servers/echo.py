@@ -12,16 +12,16 @@ import functools
 import os
 import sys
 
-from fastframe import EndOfStreamError, FrameError, aio, sync
+from fastframe import EndOfStreamError, FrameBatch, FrameError, aio, sync
 
 from . import arguments, echo_udp, echo_udp_client, host, tls
 
 
 class Echo(aio.FrameProtocol):
-    """Send back what a read completed, in one write."""
+    """Send back what a read completed, in one write: the frames as they came, whatever else their headers say."""
 
-    def frames_received(self, frames: list[bytes]) -> None:
-        self.send_many(frames)
+    def batch_received(self, batch: FrameBatch) -> None:
+        self.send_batch(batch)
 
 
 class UpperEcho(aio.FrameProtocol):

@@ -57,6 +57,14 @@ def test_any_format(format):
         assert client(address, "--format", format, "any").stdout == "any\n"
 
 
+def test_a_frame_comes_back_as_it_came_header_and_all():
+    wire = b"\xca\xfe\0\5hello\xbe\xef\0\0"
+    with serving("--format", "u16be,offset=2") as address, raw_connection(address) as raw:
+        raw.sendall(wire)
+        raw.shutdown(socket.SHUT_WR)
+        assert read_all(raw) == wire
+
+
 def test_upper_case_on_demand():
     with serving("--upper") as address:
         assert client(address, "Straße abc").stdout == "STRAßE ABC\n"
