@@ -28,9 +28,10 @@ class Limits:
     `high_water`, `low_water`: bytes that wait in user memory for a peer to take them: from the first on its frames are not
     read, down to the second they are again. asyncio's own numbers.
     `unsent`: bytes that wait in the kernel beyond what the peer's own window allows (TCP_NOTSENT_LOWAT, on Linux and macOS):
-    a peer that never reads costs this and not the 2.8 MB to which a socket's buffer grows. More gains no throughput.
+    a peer that never reads costs this and not the 2.8 MB to which a socket's buffer grows. More gains nothing; with an eighth
+    of it frames of 1 MiB cost a third more. Where frames are small, 128 KiB are as good.
     `frames_per_turn`: a flood of tiny frames is decoded in portions, and others have their turn in between. A read of 256 KiB
-    with frames of 64 bytes is still one portion.
+    with frames of 256 bytes is still one portion.
 
     `max_connections`: from there on nobody is accepted, and the kernel's backlog waits.
     `max_connections_per_source`: of one IPv4 address or IPv6 network of 64 bits; more of them are closed at once. None by
@@ -48,7 +49,7 @@ class Limits:
     high_water: int = 64 * 1024
     low_water: int = 16 * 1024
     unsent: int | None = 1024 * 1024
-    frames_per_turn: int = 4096
+    frames_per_turn: int = 1024
     max_connections: int | None = 10_000
     max_connections_per_source: int | None = None
 

@@ -16,8 +16,8 @@ def test_the_defaults_are_what_the_docstring_speaks_of():
     assert (limits.frame_timeout, limits.write_timeout, limits.idle_timeout) == (30.0, 30.0, None)
     assert (limits.handshake_timeout, limits.linger_timeout, limits.keepalive) == (5.0, 2.0, 60)
     assert (limits.high_water, limits.low_water, limits.unsent) == (64 << 10, 16 << 10, 1 << 20)
-    assert (limits.frames_per_turn, limits.max_connections, limits.max_connections_per_source) == (4096, 10_000, None)
-    assert limits.frames_per_turn * 64 == 256 << 10
+    assert (limits.frames_per_turn, limits.max_connections, limits.max_connections_per_source) == (1024, 10_000, None)
+    assert limits.frames_per_turn * 256 == 256 << 10
 
 
 @pytest.mark.parametrize("name", NAMES)
