@@ -216,6 +216,8 @@ def address(text: str) -> dict[str, Any]:
 
 def limits(options: argparse.Namespace) -> aio.Limits:
     """Return what the options say; raise UsageError if that cannot be."""
+    if "handshake_timeout" in options and options.tls_cert is None:
+        raise UsageError("--handshake-timeout is for TLS: give --tls-cert")
     try:
         return aio.Limits(**{name: getattr(options, name) for name, *_ in LIMITS if name in options})
     except ValueError as error:

@@ -86,7 +86,9 @@ def client_main(argv: list[str]) -> int:
             try:
                 stream.send(payload, timeout=options.timeout)
                 answer = stream.recv(timeout=options.timeout)
-            except (EndOfStreamError, FrameError, OSError) as error:
+            except EndOfStreamError:
+                return host.fail("the server hung up before it answered")
+            except (FrameError, OSError) as error:
                 return host.fail(error)
             sys.stdout.buffer.write(answer + b"\n")
             sys.stdout.buffer.flush()

@@ -46,7 +46,7 @@ COUNTERS: Final = ("received", "sent", "plain", "answers", "own", "nameless", "b
 
 def add_server_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("datagrams")
-    group.add_argument("--udp", action="store_true", help="answer datagrams, one frame each; with --unix of a Unix socket")
+    group.add_argument("--udp", action="store_true", help="answer datagrams instead of connections, one frame each")
     group.add_argument(
         "--plain",
         action=argparse.BooleanOptionalAction,

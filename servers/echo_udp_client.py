@@ -164,10 +164,11 @@ def run(parser: argparse.ArgumentParser, options: argparse.Namespace, texts: Ite
                     sys.stdout.buffer.flush()
         except (FrameError, TimeoutError) as error:
             status = host.fail(error)
-        if options.json:
-            print(json.dumps(asker.statistics()))
-        elif options.stats:
-            print(statistics_text(asker.statistics()), file=sys.stderr)
+        finally:  # also at Ctrl-C, as ping does
+            if options.json:
+                print(json.dumps(asker.statistics()))
+            elif options.stats:
+                print(statistics_text(asker.statistics()), file=sys.stderr)
     return status
 
 

@@ -67,6 +67,8 @@ class Listeners:
 
 def open_listeners(options: argparse.Namespace, bind: Bind, kind: socket.SocketKind = socket.SOCK_STREAM) -> Listeners:
     """Open what the options name, or take what systemd passed, which has to be of `kind`; raise UsageError or ListenError."""
+    if options.unix_mode is not None and not options.unix:
+        raise UsageError("--unix-mode is for the files of --unix")
     listeners = Listeners()
     with contextlib.ExitStack() as undo:
         undo.callback(listeners.close)
@@ -118,8 +120,8 @@ def _bind_all(listeners: Listeners, bind: Bind, options: argparse.Namespace, kin
 
 
 def _check_passed(sockets: list[socket.socket], kind: socket.SocketKind, options: argparse.Namespace) -> None:
-    if options.host or options.unix:
-        raise UsageError("systemd passed the sockets to listen on: leave out --host and --unix")
+    if options.host or options.unix or options.backlog:
+        raise UsageError("systemd passed the sockets to listen on: leave out --host, --unix and --backlog")
     for passed in sockets:
         listens = passed.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
         if passed.type != kind or (kind == socket.SOCK_STREAM and not listens):

@@ -95,7 +95,7 @@ def test_every_limit_is_an_option_with_its_default():
 @pytest.mark.parametrize("field", dataclasses.fields(aio.Limits), ids=lambda field: field.name)
 def test_each_limit_is_set_by_its_option(field):
     option = f"--{field.name.replace('_', '-')}"
-    assert getattr(arguments.limits(parse("--low-water", "0", option, "3")), field.name) == 3
+    assert getattr(arguments.limits(parse("--tls-cert", "x", "--low-water", "0", option, "3")), field.name) == 3
     if "None" in field.type:
         assert getattr(arguments.limits(parse(option, "none")), field.name) is None
 
@@ -103,6 +103,17 @@ def test_each_limit_is_set_by_its_option(field):
 def test_limits_that_contradict_each_other_are_refused():
     with pytest.raises(arguments.UsageError, match="low_water"):
         arguments.limits(parse("--low-water", "2MiB", "--high-water", "1MiB"))
+
+
+def test_a_handshake_is_of_tls():
+    with pytest.raises(arguments.UsageError, match="give --tls-cert"):
+        arguments.limits(parse("--handshake-timeout", "5"))
+
+
+def test_what_was_given_and_is_for_connections_is_known():
+    assert arguments.for_connections(parse()) == []
+    given = ("--backlog", "4096", "--frame-timeout", "30", "--idle-timeout", "none", "--workers", "2", "--tls-key", "x")
+    assert arguments.for_connections(parse(*given)) == ["--tls-key", "--backlog", "--frame-timeout", "--idle-timeout"]
 
 
 def test_hosts_and_paths_may_be_several():

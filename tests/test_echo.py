@@ -162,5 +162,4 @@ def test_a_text_over_the_limit_and_a_server_that_hangs_up_are_told():
         assert "over the limit of 4" in client(address, "--format", "u32be,max=4", "12345").stderr
         result = client(address, "12345")
     assert result.returncode == 1
-    assert result.stderr.startswith("fastframe: ")
-    assert result.stderr.count("\n") == 1
+    assert result.stderr == "fastframe: the server hung up before it answered\n"

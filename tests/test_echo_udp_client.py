@@ -7,6 +7,7 @@ import contextlib
 import json
 import random
 import selectors
+import signal
 import socket
 import subprocess
 import sys
@@ -288,6 +289,21 @@ def test_statistics(client):
         status, stdout, stderr = client(f"127.0.0.1:{port}", "one", "--stats")
         assert (status, stdout, stderr.count("\n")) == (0, "one\n", 1)
         assert stderr.startswith("texts 1, answered 1, sent 1, ")
+
+
+def test_statistics_are_told_at_ctrl_c_too():
+    with serving_in_thread() as ((_, port), _):
+        command = [*FASTFRAME, "echo", "--udp", "--stats", f"127.0.0.1:{port}"]
+        pipe = subprocess.PIPE
+        with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
+            print("one", file=process.stdin, flush=True)
+            assert process.stdout.readline() == "one\n"
+            process.send_signal(signal.SIGINT)
+            process.wait(WAIT)  # before the standard input ends, which is another way to end
+            stderr = process.stderr.read()
+    assert process.returncode == 130
+    assert stderr.startswith("texts 1, answered 1, ")
+    assert stderr.endswith("\nfastframe: interrupted\n")
 
 
 def test_a_client_that_gets_no_answer_says_so_and_what_the_network_said(client):

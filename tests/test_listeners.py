@@ -53,6 +53,16 @@ def test_a_public_address_needs_client_certificates_or_the_word(words, allowed, 
         listeners.open_listeners(parse(*words), aio.bind)
 
 
+def test_what_is_served_without_connections_has_no_certificates():
+    with pytest.raises(arguments.UsageError, match="authenticates them: say --insecure"):
+        listeners.open_listeners(parse("--host", "::"), aio.bind, socket.SOCK_DGRAM)
+
+
+def test_a_mode_is_of_a_file():
+    with pytest.raises(arguments.UsageError, match="for the files of --unix"):
+        listeners.open_listeners(parse("--unix-mode", "660"), aio.bind)
+
+
 def test_a_refusal_is_one_line_and_status_2():
     status, said = refused("--host", "0.0.0.0")
     assert (status, said.count("\n")) == (2, 1)

@@ -84,11 +84,10 @@ def test_a_passed_unix_socket_is_served_and_its_file_is_left_to_systemd(tmp_path
     assert os.path.exists(path)
 
 
-def test_a_passed_socket_leaves_no_other_address(listener):
-    assert refusal(listener, "--host", "::1") == (
-        2,
-        "fastframe: systemd passed the sockets to listen on: leave out --host and --unix\n",
-    )
+@pytest.mark.parametrize("option", [["--host", "::1"], ["--unix", "x"], ["--backlog", "5"]])
+def test_a_passed_socket_leaves_no_other_address(listener, option):
+    said = "fastframe: systemd passed the sockets to listen on: leave out --host, --unix and --backlog\n"
+    assert refusal(listener, *option) == (2, said)
 
 
 def test_a_public_socket_from_systemd_needs_the_word_too():
