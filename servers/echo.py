@@ -1,8 +1,8 @@
 """Echo: every frame comes back as it came. The plainest program on the codec, and everybody's benchmark peer.
 
 It speaks bare frames of any format. A client that ends its direction still gets every answer. One that sends what is no frame
-is answered up to there and cut off; if it goes on sending, the cut may overtake the last answers. With `--udp` it is another
-program: `echo_udp.py`.
+is answered up to there and told that nothing follows; it has `--linger-timeout` to take that and hang up, whatever else it
+sends. With `--udp` it is another program: `echo_udp.py`, and `echo_udp_client.py`.
 """
 
 from __future__ import annotations

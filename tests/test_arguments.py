@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fastframe import FrameFormat, aio
-from fastframe.servers import arguments
+from fastframe.servers import arguments, echo_udp
 
 ROOT = Path(__file__).parent.parent
 
@@ -122,7 +122,8 @@ def test_hosts_and_paths_may_be_several():
 
 
 def test_the_options_that_the_documents_name_exist():
-    known = arguments_of(arguments.add_server_options) | arguments_of(arguments.add_client_options) | {"--help"}
+    adding = (arguments.add_server_options, arguments.add_client_options, echo_udp.add_server_options)
+    known = {"--help"}.union(*map(arguments_of, adding))
     section = re.search("### Running a server\n(.*?)\n## ", (ROOT / "README.md").read_text(), re.DOTALL)[1]
     named = set(re.findall(r"--[a-z][a-z-]+", section + (ROOT / "docs/serving.md").read_text()))
     assert named - known == {"--now"}  # systemctl's
