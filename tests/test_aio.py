@@ -669,7 +669,7 @@ def test_serve_gives_connections_the_grace_to_end(run):
             await until(lambda: server.connections)
             closing = asyncio.create_task(server.close(grace=20))
             assert await stream.recv() == b"last words"
-            await closing
+        await closing
 
     run(main)
 
