@@ -50,6 +50,7 @@ class Endpoint(Turn, asyncio.BufferedProtocol):
         Turn.__init__(self, Decoder(format, on_oversize), Encoder(format))
         self._server: Server | None = None
         self._limits = DEFAULT_LIMITS
+        self._skipped = 0  # by a decoder that is forgotten
         self._gone = False  # the connection is lost
         self._failure: Exception | None = None  # of the connection, or why it was cut
         self._goal = 0  # how many bytes of those sent the peer is to have taken by the next look
@@ -80,7 +81,7 @@ class Endpoint(Turn, asyncio.BufferedProtocol):
     @property
     def skipped(self) -> int:
         """How many oversize frames were skipped."""
-        return self._decoder.skipped
+        return self._skipped + self._decoder.skipped
 
     def send_eof(self) -> None:
         """Tell the peer that no frame follows; receiving goes on. TLS cannot do that: it raises NotImplementedError."""
@@ -106,6 +107,8 @@ class Endpoint(Turn, asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._gone = True
+        if isinstance(exc, OSError):
+            exc.__traceback__ = None  # it keeps what was being received
         self._failure = self._failure or (_errors.unreachable() if isinstance(exc, TimeoutError) else exc)
         if self._server is not None:
             self._server.disconnected(self)
@@ -149,6 +152,11 @@ class Endpoint(Turn, asyncio.BufferedProtocol):
         return slow
 
     # for the two ways
+
+    def _free(self) -> None:
+        """Free what came and what was not sent, at the end."""
+        self._skipped = self.skipped
+        self._forget(Decoder(self.format))
 
     def _between_frames(self) -> bool:
         """Tell whether all that came is handed over, what the kernel holds included."""

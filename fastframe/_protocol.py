@@ -76,7 +76,7 @@ class FrameProtocol(CallbackTurn, Endpoint):
             try:
                 self._decoder.finish()
             except IncompleteFrameError as error:
-                self._error = error
+                self._error = error.again()  # without the traceback, which leads here
         self._flush()
         return False  # the transport closes itself once it has sent everything
 
@@ -84,7 +84,10 @@ class FrameProtocol(CallbackTurn, Endpoint):
         super().connection_lost(exc)
         if self._lingering is not None:
             self._lingering.cancel()
-        self.ended(self._error or (None if self._closed else self._failure))
+        try:
+            self.ended(self._error or (None if self._closed else self._failure))
+        finally:
+            self._free()
 
     def pause_writing(self) -> None:
         self._writable = False

@@ -60,6 +60,12 @@ cdef class Turn:
             return self._decoder.buffer_updated_batch(nbytes)
         return self._decoder.feed_batch(PyBytes_FromStringAndSize(<const char *>self._start, max(0, min(nbytes, READ))))
 
+    def _forget(self, decoder):
+        """Have a decoder that holds nothing: a connection that is over may be kept for long, by cycles that its end leaves."""
+        self._decoder = decoder
+        self._own = None
+        self._unsent = []
+
     cpdef bint _queue(self, list parts) except -1:
         """Have encoded frames leave together with the others of this turn of the loop; tell whether they have left already."""
         if not self._unsent and not self._corked and self._loop is not None:

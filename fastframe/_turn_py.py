@@ -65,6 +65,11 @@ class Turn:
 
         def _watch(self, watched: bool) -> None: ...
 
+    def _forget(self, decoder: Decoder) -> None:
+        """Have a decoder that holds nothing: a connection that is over may be kept for long, by cycles that its end leaves."""
+        self._decoder = decoder
+        self._unsent = []
+
     def _queue(self, parts: Sequence[bytes | memoryview]) -> bool:
         """Have encoded frames leave together with the others of this turn of the loop; tell whether they have left already."""
         if not self._unsent and not self._corked and self._loop is not None:

@@ -161,7 +161,7 @@ class FrameStream(Endpoint):
         If the peer still sends, the cut may overtake the last payloads: have it send its end first, and receive that. Only
         after a bad frame, or when the server closes, it gets up to two seconds (`Limits.linger_timeout`) for that.
         """
-        if self._transport is None or self._gone:
+        if self._transport is None:
             return
         self._flush()
         ended_by_us = self._draining or isinstance(self._end, FrameError)
@@ -177,6 +177,9 @@ class FrameStream(Endpoint):
             self._transport.abort()
             if isinstance(error, asyncio.CancelledError):
                 raise
+        finally:
+            self._received = []
+            self._free()
 
     async def __aenter__(self) -> Self:
         return self

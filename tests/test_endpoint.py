@@ -7,7 +7,9 @@ import asyncio
 import contextlib
 import errno
 import functools
+import gc
 import socket
+import weakref
 
 import pytest
 from peers import LOOPS, PEERS, U32, Peer, Recorder, counted, echo, leaping_loop, leaps, now, peer_of, play, serving, until
@@ -583,3 +585,60 @@ def test_a_peer_that_leaves_after_its_bad_frame_is_not_waited_for(each, kind):
             assert counted(server) == {"bad_frames": 1}
 
     each(main)
+
+
+# What is left
+
+
+@pytest.mark.parametrize("end", ["end", "reset", "cut"])
+def test_a_connection_that_is_over_holds_no_payload(each, kind, end):
+    """TLS and tracebacks keep it until garbage is collected, which may be long after: Python does not know how large it is."""
+    wire = frame(bytes(2 << 20))
+
+    async def main(way):
+        async with serving(way, kind, frame_timeout=T) as server:
+            async with peer_of(server, kind) as peer:
+                await peer.send(wire[:-1])
+                await until(lambda: any(endpoint._decoder.pending == len(wire) - 1 for endpoint in server._endpoints))
+                (endpoint,) = server._endpoints
+                if end == "end":
+                    await peer.end()
+                elif end == "reset":
+                    peer.reset()
+                await gone(server)
+            await until(lambda: not server._tasks)
+            assert (endpoint._decoder.pending, endpoint._unsent, getattr(endpoint, "_received", [])) == (0, [], [])
+            if end == "reset" and isinstance(endpoint, aio.FrameProtocol):
+                assert endpoint._failure.__traceback__ is None
+
+    each(main)
+
+
+@pytest.mark.parametrize("end", ["end", "half a frame", "bad frame", "reset", "close"])
+@pytest.mark.parametrize("way", ["frames", "batches"])
+def test_callbacks_leave_no_garbage(run, way, end):
+    made = []
+
+    async def main():
+        async with serving(WAYS[way]) as server:
+            async with peer_of(server) as peer:
+                await peer.send(frame(b"x"))
+                assert await peer.recv(5) == frame(b"x")
+                made.extend(map(weakref.ref, server._endpoints))
+                await peer.send({"half a frame": b"\0", "bad frame": BAD}.get(end, b""))
+                if end == "reset":
+                    peer.reset()
+                elif end == "close":
+                    await server.close()
+                else:
+                    await peer.end()
+                await gone(server)
+            for _ in range(3):
+                await asyncio.sleep(0)
+            assert [reference() for reference in made] == [None]
+
+    gc.disable()
+    try:
+        run(main)
+    finally:
+        gc.enable()
