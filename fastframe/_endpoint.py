@@ -98,10 +98,7 @@ class Endpoint(Turn, asyncio.BufferedProtocol):
     # asyncio's side
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._transport = transport
-        # asyncio's own writelines joins everything into one copy before 3.12, and forgot to pause the writer when it was new.
-        self._gathers = not type(transport).__module__.startswith("asyncio.")
+        self._begin(transport, asyncio.get_running_loop())
         if self._server is not None:
             self._server.connected(self)
 

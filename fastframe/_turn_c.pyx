@@ -37,11 +37,18 @@ cdef class Turn:
         self._decoder = decoder
         self._encoder = encoder
         self._own = decoder if type(decoder) is Decoder else None
-        self._memory = receive_memory.view
-        self._start = <const uint8_t *>PyMemoryView_GET_BUFFER(self._memory).buf
         self._unsent = []
         self._watched = True
         self._owed = -1
+
+    def _begin(self, transport, loop):
+        """Belong to a connection. The memory is that of the loop's thread, which need not be the one that made this object."""
+        self._transport = transport
+        self._loop = loop
+        self._memory = receive_memory.view
+        self._start = <const uint8_t *>PyMemoryView_GET_BUFFER(self._memory).buf
+        # asyncio's own writelines joins everything into one copy before 3.12, and forgot to pause the writer when it was new.
+        self._gathers = not type(transport).__module__.startswith("asyncio.")
 
     def get_buffer(self, sizehint):
         self._in_place = <Py_ssize_t>self._decoder.needed >= IN_PLACE and <Py_ssize_t>self._decoder.pending > HEADER
@@ -51,14 +58,16 @@ cdef class Turn:
         """Decode what was received into the memory that `get_buffer` lent."""
         if self._in_place:
             return self._decoder.buffer_updated(nbytes, max_frames)
-        if self._own is not None and 0 <= nbytes <= READ:
+        if self._own is not None and self._start is not NULL and 0 <= nbytes <= READ:
             return self._own.feed_memory(self._start, nbytes, most_frames(max_frames))
         return self._decoder.feed(self._memory[:nbytes], max_frames)
 
     def _decode_batch(self, Py_ssize_t nbytes):
         if self._in_place:
             return self._decoder.buffer_updated_batch(nbytes)
-        return self._decoder.feed_batch(PyBytes_FromStringAndSize(<const char *>self._start, max(0, min(nbytes, READ))))
+        if self._start is not NULL and 0 <= nbytes <= READ:
+            return self._decoder.feed_batch(PyBytes_FromStringAndSize(<const char *>self._start, nbytes))
+        return self._decoder.feed_batch(bytes(self._memory[:nbytes]))
 
     def _forget(self, decoder):
         """Have a decoder that holds nothing: a connection that is over may be kept for long, by cycles that its end leaves."""

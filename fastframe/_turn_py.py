@@ -9,7 +9,7 @@ why it exists twice; what happens once a connection, or when something goes wron
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from . import _errors
 from ._errors import FrameError
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from ._codec import Decoder, Encoder, FrameBatch
     from ._deadlines import Deadlines
+NO_MEMORY: Final = memoryview(b"")
 
 
 class Turn:
@@ -30,7 +31,7 @@ class Turn:
     def __init__(self, decoder: Decoder, encoder: Encoder) -> None:
         self._decoder = decoder
         self._encoder = encoder
-        self._memory: memoryview = receive_memory.view
+        self._memory = NO_MEMORY
         self._transport: Any = None
         self._loop: Any = None  # asked once: before 3.12 that is a system call
         self._gathers = False  # the transport writes several parts with one system call
@@ -45,6 +46,14 @@ class Turn:
         self._draining = False  # the server closes: end between two frames
         self._owed = -1  # bytes that came of the frame at hand since its deadline was set; -1 while there is none
         self._idle_deadlines: Deadlines[Any] | None = None
+
+    def _begin(self, transport: Any, loop: Any) -> None:
+        """Belong to a connection. The memory is that of the loop's thread, which need not be the one that made this object."""
+        self._transport = transport
+        self._loop = loop
+        self._memory = receive_memory.view
+        # asyncio's own writelines joins everything into one copy before 3.12, and forgot to pause the writer when it was new.
+        self._gathers = not type(transport).__module__.startswith("asyncio.")
 
     def get_buffer(self, sizehint: int) -> memoryview:
         self._in_place = self._decoder.needed >= IN_PLACE_SIZE and self._decoder.pending > MAX_HEADER_LENGTH

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType
 
 import pytest
@@ -59,7 +60,7 @@ def protocol(turn, codec, *, frames_per_turn=100, takes_batches=False, answer=Tr
             turn.Turn.__init__(self, codec.Decoder(U32), codec.Encoder(U32))
             self._frames_per_turn = frames_per_turn
             self._takes_batches = takes_batches
-            self._transport, self._loop = Transport(), Loop()
+            self._begin(Transport(), Loop())
             self.calls = []
 
         def frames_received(self, frames):
@@ -107,6 +108,7 @@ def test_what_is_sent_in_one_turn_leaves_in_one_write(turn, codec):
 @pytest.mark.parametrize("gathers", [False, True])
 def test_a_large_payload_leaves_as_it_is_behind_its_header(turn, codec, gathers):
     echo = protocol(turn, codec)
+    assert echo._gathers
     echo._gathers = gathers
     large = bytes(range(256)) * 300
     receive(echo, frame(b"small") + frame(large))
@@ -198,6 +200,15 @@ def test_a_count_that_is_none_of_the_loops_harms_nothing(turn, codec):
     echo.get_buffer(-1)[:READ_SIZE] = bytes(READ_SIZE)
     echo.buffer_updated(READ_SIZE + 100)  # as a slice has it: what there is
     assert sum(len(frames) for frames in echo.calls if isinstance(frames, list)) == 101
+
+
+def test_each_thread_receives_into_memory_of_its_own(turn, codec):
+    """Two loops that receive at the same time must not receive into the same memory, wherever their protocols were made."""
+    made_here = protocol(turn, codec)
+    here = made_here.get_buffer(-1)
+    with ThreadPoolExecutor(1) as other:
+        other.submit(made_here._begin, Transport(), Loop()).result()
+    assert made_here.get_buffer(-1).obj is not here.obj
 
 
 @given(
