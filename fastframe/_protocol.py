@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import TYPE_CHECKING
 
 from ._endpoint import LOOK_SECONDS, Endpoint
 from ._errors import FrameError, IncompleteFrameError
 from ._parts import DEFAULT_FORMAT, OnOversize
+from ._receive import READ_SIZE
 from ._turn import CallbackTurn
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ class FrameProtocol(CallbackTurn, Endpoint):
     def __init__(self, format: FrameFormat = DEFAULT_FORMAT, on_oversize: OnOversize = "raise") -> None:
         Endpoint.__init__(self, format, on_oversize)
         self._frames_per_turn = self._limits.frames_per_turn
+        self._turn_left = self._turn_size = sys.maxsize  # bytes of one turn
         self._takes_batches = type(self).batch_received is not FrameProtocol.batch_received
         self._error: FrameError | None = None
         self._closed = False
@@ -63,6 +66,8 @@ class FrameProtocol(CallbackTurn, Endpoint):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        if type(transport).__module__.startswith("uvloop."):  # reads up to 32 times; the others are content with 256 KiB
+            self._turn_left = self._turn_size = READ_SIZE
         try:
             self.connected()
         except Exception as error:  # some loops would leave the connection open and unread
@@ -113,6 +118,9 @@ class FrameProtocol(CallbackTurn, Endpoint):
     def _end_turn(self, frames: list[bytes] | FrameBatch) -> None:
         """See whether `frames` were all there was for this turn, and whether one more is wanted."""
         more = len(frames) >= self._frames_per_turn and not self._takes_batches
+        if self._turn_left < 0:
+            self._turn_left = self._turn_size
+            more = True
         if more or self._turn_over:
             self._turn_over = more
             self._go_on()

@@ -113,7 +113,7 @@ cdef class Turn:
 cdef class CallbackTurn(Turn):
     """Hand over what a read completed in one call, and have the answers leave in one write."""
 
-    cdef public Py_ssize_t _frames_per_turn
+    cdef public Py_ssize_t _frames_per_turn, _turn_left
     cdef public bint _takes_batches, _eof_sent, _hung_up, _turn_over
 
     def send(self, payload):
@@ -148,7 +148,8 @@ cdef class CallbackTurn(Turn):
         completed = len(frames)
         if completed:
             self._hand_over(frames)
-        if completed >= self._frames_per_turn or self._turn_over or self._draining:
+        self._turn_left -= nbytes
+        if completed >= self._frames_per_turn or self._turn_left < 0 or self._turn_over or self._draining:
             self._end_turn(frames)
         if self._owed >= 0 or self._decoder.pending:
             self._set_deadline(nbytes, completed=completed > 0)

@@ -116,6 +116,7 @@ class CallbackTurn(Turn):
     """Hand over what a read completed in one call, and have the answers leave in one write."""
 
     _frames_per_turn = 0
+    _turn_left = 0  # bytes that may still come until others have their turn
     _takes_batches = False
     _eof_sent = False
     _hung_up = False  # what is sent goes nowhere
@@ -148,7 +149,8 @@ class CallbackTurn(Turn):
         completed = len(frames)
         if completed:
             self._hand_over(frames)
-        if completed >= self._frames_per_turn or self._turn_over or self._draining:
+        self._turn_left -= nbytes
+        if completed >= self._frames_per_turn or self._turn_left < 0 or self._turn_over or self._draining:
             self._end_turn(frames)
         if self._owed >= 0 or self._decoder.pending:
             self._set_deadline(nbytes, completed=completed > 0)

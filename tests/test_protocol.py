@@ -82,6 +82,52 @@ def test_others_have_their_turns_during_a_flood(run):
     run(main)
 
 
+class UvloopTransport(asyncio.Transport):
+    """A transport that goes on reading as long as it is let, as uvloop's do 32 times."""
+
+    __module__ = "uvloop.loop"
+    reading = True
+
+    def pause_reading(self):
+        self.reading = False
+
+    def resume_reading(self):
+        self.reading = True
+
+    def is_closing(self):
+        return False
+
+    def write(self, data):
+        pass
+
+
+@pytest.mark.parametrize("size", [1000, 1 << 20])
+def test_others_have_their_turns_after_256_kib_of_any_frames(codec, monkeypatch, leap, size):
+    monkeypatch.setattr(_endpoint, "Decoder", codec.Decoder)
+    wire = frame(bytes(size)) * ((4 << 20) // size)
+
+    async def main():
+        protocol, transport = Recorder(), UvloopTransport()
+        protocol.connection_made(transport)
+        read = turns = 0
+        while read < len(wire):
+            before = read
+            while transport.reading and read < len(wire):
+                memory = protocol.get_buffer(-1)
+                chunk = wire[read : read + min(len(memory), 50_000)]
+                memory[: len(chunk)] = chunk
+                protocol.buffer_updated(len(chunk))
+                read += len(chunk)
+            assert read - before <= (256 << 10) + 50_000
+            turns += 1
+            await asyncio.sleep(0)
+            assert transport.reading
+        assert turns >= 13
+        assert sum(len(call) for call in protocol.calls if isinstance(call, list)) == len(wire) // (4 + size)
+
+    leap(main)
+
+
 def test_nothing_is_read_until_a_flood_is_worked_off(run):
     async def main():
         async with serving(recorder(), frames_per_turn=10) as server, peer_of(server) as peer:

@@ -60,6 +60,7 @@ def protocol(turn, codec, *, frames_per_turn=100, takes_batches=False, answer=Tr
             turn.Turn.__init__(self, codec.Decoder(U32), codec.Encoder(U32))
             self._frames_per_turn = frames_per_turn
             self._takes_batches = takes_batches
+            self._turn_left = 1 << 40
             self._begin(Transport(), Loop())
             self.calls = []
 
@@ -136,6 +137,15 @@ def test_a_turn_ends_when_it_has_its_share_of_frames(turn, codec):
     echo = protocol(turn, codec, frames_per_turn=2, answer=False)
     receive(echo, frame(b"a") * 3)
     assert echo.calls == [[b"a", b"a"], "end of turn", (15, True)]
+
+
+def test_a_turn_ends_when_it_has_its_share_of_bytes(turn, codec):
+    echo = protocol(turn, codec, answer=False)
+    echo._turn_left = 5
+    receive(echo, frame(b"a"))
+    assert echo.calls == [[b"a"]]
+    receive(echo, frame(b"b"))
+    assert echo.calls == [[b"a"], [b"b"], "end of turn"]
 
 
 def test_a_deaf_one_hears_nothing(turn, codec):
