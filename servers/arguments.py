@@ -53,7 +53,9 @@ def add_format_option(parser: argparse.ArgumentParser) -> None:
 
 def add_client_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("address", type=address, metavar="ADDR", help="host:port, [v6]:port or unix:PATH")
-    parser.add_argument("--timeout", type=seconds, default=10.0, help="seconds to wait for an answer (default: %(default)s)")
+    parser.add_argument(
+        "--timeout", type=seconds, default=10.0, metavar="S", help="seconds to wait for an answer (default: %(default)g)"
+    )
     group = parser.add_argument_group("TLS")
     group.add_argument("--tls", action="store_true", help="speak TLS; each option below asks for it, too")
     group.add_argument(

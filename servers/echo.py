@@ -61,7 +61,7 @@ def client_main(argv: list[str]) -> int:
     )
     arguments.add_client_options(parser)
     echo_udp_client.add_client_options(parser)
-    parser.add_argument("texts", nargs="*", metavar="TEXT", help="without any, the lines of standard input")
+    parser.add_argument("texts", nargs="*", default=[], metavar="TEXT", help="without any, the lines of standard input")
     arguments.add_format_option(parser)
     options = parser.parse_intermixed_args(argv)
     payloads = map(os.fsencode, options.texts) if options.texts else (line.rstrip(b"\n") for line in sys.stdin.buffer)

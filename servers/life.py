@@ -27,7 +27,8 @@ CUT_SECONDS: Final = 1.0  # for handlers to end that are told to end now
 # Which of a server's counters are worth a line. What strangers do all day on a public port is none that an operator must read.
 NOTABLE: Final = (
     (logging.WARNING, "connections ended by their limits", ("refused", "frames_overdue", "writes_overdue")),
-    (logging.INFO, "connections ended by their limits", ("handshakes_failed", "bad_frames", "idle")),
+    (logging.INFO, "connections ended by their limits", ("idle",)),
+    (logging.INFO, "connections failed", ("handshakes_failed", "bad_frames")),
     (
         logging.INFO,
         "datagrams not answered",

@@ -142,6 +142,7 @@ def test_one_bad_client_concerns_nobody_else():
         (["127.0.0.1:1", "x"], 1, "refused"),
         (["unix:/nonexistent/socket", "x"], 1, "No such file"),
         (["no-address", "x"], 2, "is not host:port"),
+        ([], 2, "required: ADDR\n"),
         (["a..b:80", "x"], 1, "fastframe: "),
         (["127.0.0.1:1", "--timeout", "nan", "x"], 2, "number of seconds"),
         (["127.0.0.1:1", "--format", "u31", "x"], 2, "no length field is called"),

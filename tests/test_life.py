@@ -45,7 +45,7 @@ def test_what_the_limits_did_is_told_once_a_beat(server, caplog):
     notices.look(server)
     assert told(caplog) == [
         ("WARNING", "connections ended by their limits", {"refused": 2}),
-        ("INFO", "connections ended by their limits", {"bad_frames": 1}),
+        ("INFO", "connections failed", {"bad_frames": 1}),
         ("INFO", "datagrams not answered", {"datagrams_bad": 7}),
     ]
     server.counters["refused"] += 1
