@@ -39,6 +39,7 @@ def run(request, codec, monkeypatch):
     """Run a coroutine on either loop with either codec; what the loop would only log fails the test."""
     monkeypatch.setattr(_endpoint, "Decoder", codec.Decoder)
     monkeypatch.setattr(_endpoint, "Encoder", codec.Encoder)
+    monkeypatch.setattr(_endpoint, "DEFAULT_LIMITS", aio.Limits(linger_timeout=0.05))  # no peer here leaves when told to
     complaints = []
 
     def run(main, expect_complaint=""):

@@ -169,6 +169,7 @@ def front(request, codec, monkeypatch):
     for module in (_endpoint, sync):
         monkeypatch.setattr(module, "Decoder", codec.Decoder)
         monkeypatch.setattr(module, "Encoder", codec.Encoder)
+    monkeypatch.setattr(_endpoint, "DEFAULT_LIMITS", aio.Limits(linger_timeout=0.05))  # no peer here leaves when told to
     return request.param
 
 
