@@ -318,8 +318,8 @@ def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 
-def test_blocks_and_bytes_stay_what_they_are(codec, work):
-    """Less than one more in a round: both Python's own small blocks and every byte that it asked for."""
+def rounds(codec, work):
+    """Return what there is after each round: Python's own small blocks, and the bytes that it asked for."""
     blocks, traced = array.array("q", bytes(8 * ROUNDS)), array.array("q", bytes(8 * ROUNDS))
     tracemalloc.start()
     try:
@@ -331,8 +331,18 @@ def test_blocks_and_bytes_stay_what_they_are(codec, work):
                 blocks[at] = sys.getallocatedblocks()
     finally:
         tracemalloc.stop()
-    assert blocks[-1] - blocks[0] < ROUNDS - 1, blocks.tolist()
-    assert traced[-1] - traced[0] < 24 * (ROUNDS - 1), traced.tolist()  # no object is smaller than 24 bytes
+    return blocks.tolist(), traced.tolist()
+
+
+def test_blocks_and_bytes_stay_what_they_are(codec, work):
+    """Less than one object more in a round, and none is smaller than 24 bytes. A leak shows every time; what another thread
+    keeps meanwhile, pytest's own that waits for orders, once.
+    """
+    for _ in range(3):
+        blocks, traced = rounds(codec, work)
+        if blocks[-1] - blocks[0] < ROUNDS - 1 and traced[-1] - traced[0] < 24 * (ROUNDS - 1):
+            return
+    raise AssertionError((blocks, traced))
 
 
 @pytest.mark.soak
