@@ -178,7 +178,7 @@ def full_rows(running: Mapping[str, Running], request: bytes, turns: int, second
                 before = running[name].cpu_ns()
                 flow = keep_busy(running[name].sock, request, seconds)
                 if turn >= 0:
-                    cpu[name].append((running[name].cpu_ns() - before) / max(1, flow.answered))
+                    cpu[name].append(max(1, running[name].cpu_ns() - before) / max(1, flow.answered))
                     rates[name].append(flow.answered / flow.seconds)
                     lost[name] += flow.sent - flow.answered
             order.append(order.pop(0))
