@@ -22,6 +22,7 @@ class _ReceiveMemory(threading.local):
 
     def __init__(self) -> None:
         self.view = memoryview(bytearray(READ_SIZE))
+        self.kept = memoryview(self.view)  # never lent: the memory stays, should somebody release the other one
 
 
 receive_memory: Final = _ReceiveMemory()

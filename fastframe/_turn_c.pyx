@@ -27,6 +27,8 @@ cdef class Turn:
 
     cdef public object _decoder, _encoder, _transport, _loop, _idle_deadlines
     cdef readonly object _memory
+    cdef object _kept  # what keeps it
+    cdef object _kept  # what keeps it
     cdef const uint8_t *_start  # of that memory
     cdef Decoder _own  # the decoder if it is the compiled one, which reads that memory without a view of it
     cdef public list _unsent
@@ -46,7 +48,8 @@ cdef class Turn:
         self._transport = transport
         self._loop = loop
         self._memory = receive_memory.view
-        self._start = <const uint8_t *>PyMemoryView_GET_BUFFER(self._memory).buf
+        self._kept = receive_memory.kept
+        self._start = <const uint8_t *>PyMemoryView_GET_BUFFER(self._kept).buf
         # asyncio's own writelines joins everything into one copy before 3.12, and forgot to pause the writer when it was new.
         self._gathers = not type(transport).__module__.startswith("asyncio.")
 

@@ -9,6 +9,7 @@ import errno
 import functools
 import gc
 import socket
+import threading
 import weakref
 
 import pytest
@@ -642,3 +643,26 @@ def test_callbacks_leave_no_garbage(run, way, end):
         run(main)
     finally:
         gc.enable()
+
+
+# Threads
+
+
+def test_a_protocol_receives_into_the_memory_of_the_thread_that_runs_it():
+    """Whoever made it: two loops that read at the same time would overwrite each other's bytes."""
+    received = []
+
+    async def main(protocol):
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        with theirs:
+            await asyncio.get_running_loop().create_connection(lambda: protocol, sock=ours)
+            received.append(protocol.get_buffer(-1).obj)
+            protocol.abort()
+
+    for protocol in (aio.FrameProtocol(), aio.FrameStream()):
+        thread = threading.Thread(target=asyncio.run, args=[main(protocol)])
+        thread.start()
+        thread.join()
+    here, *others = [aio.FrameProtocol().get_buffer(-1).obj, *received]
+    assert len({id(here), *map(id, others)}) == 3

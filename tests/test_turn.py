@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType
 
@@ -219,6 +220,26 @@ def test_each_thread_receives_into_memory_of_its_own(turn, codec):
     with ThreadPoolExecutor(1) as other:
         other.submit(made_here._begin, Transport(), Loop()).result()
     assert made_here.get_buffer(-1).obj is not here.obj
+
+
+def test_memory_that_somebody_releases_is_read_no_more_or_still_there(turn, codec):
+    outcomes = []
+
+    def play():  # in a thread, whose memory nobody else has
+        echo = protocol(turn, codec, answer=False)
+        echo.get_buffer(-1).release()
+        noise = [b"\xff" * READ_SIZE for _ in range(20)]
+        try:
+            echo.buffer_updated(READ_SIZE)
+            outcomes.append(echo.calls[0] == [b""] * 100)
+        except ValueError:  # the memory cannot be used any more
+            outcomes.append(True)
+        del noise
+
+    thread = threading.Thread(target=play)
+    thread.start()
+    thread.join()
+    assert outcomes == [True]
 
 
 @given(
