@@ -14,7 +14,7 @@ from asyncio import sslproto
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ._receive import receive_memory
+from ._receive import READ_SIZE, receive_memory
 
 if TYPE_CHECKING:
     from ._limits import Limits
@@ -59,6 +59,7 @@ class _TlsProtocol(sslproto.SSLProtocol):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._ssl_buffer_view = receive_memory.view
+        self.max_size = READ_SIZE  # type: ignore[misc]  # of what another protocol, which gets bytes, is given at once
 
     def get_buffer(self, n: int) -> memoryview:  # noqa: ARG002
         return self._ssl_buffer_view

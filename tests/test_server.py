@@ -176,6 +176,46 @@ def test_a_connection_that_a_handler_detached_leaves_its_place(leap):
     leap(main)
 
 
+def test_another_protocol_reads_much_at_once_of_a_detached_tls_transport(leap):
+    reads = []
+
+    class Counting:
+        def __init__(self, session):
+            self._session = session
+
+        def read(self, *arguments):
+            reads.append(arguments)
+            return self._session.read(*arguments)
+
+        def __getattr__(self, name):
+            return getattr(self._session, name)
+
+    class Other(asyncio.Protocol):
+        received = 0
+
+        def data_received(self, data):
+            self.received += len(data)
+
+    async def main():
+        other = Other()
+
+        async def handler(stream):
+            transport, tail = stream.detach()
+            other.received = len(tail)
+            transport._ssl_protocol._sslobj = Counting(transport._ssl_protocol._sslobj)
+            transport.set_protocol(other)
+            transport.resume_reading()
+            await until(lambda: other.received == 1 << 20)
+            transport.abort()
+
+        async with serving(handler, TlsPeer) as server, peer_of(server, TlsPeer) as peer:
+            await peer.send(bytes(1 << 20))
+            await until(lambda: other.received == 1 << 20)
+            assert 0 < len(reads) < 1000
+
+    leap(main)
+
+
 @pytest.mark.parametrize("loop", ALL_LOOPS.values(), ids=ALL_LOOPS)
 def test_what_another_protocol_does_with_a_detached_transport_is_not_the_streams(loop):
     class Other(asyncio.Protocol):
