@@ -253,9 +253,10 @@ class FrameStream(Endpoint):
 
     def is_peers_doing(self, error: Exception) -> bool:
         """Tell whether an exception that left a handler is how the connection went, and no fault of the handler's."""
-        if isinstance(error, FrameError):
-            return error.offset is not None  # else the encoder's
-        return error is self._failure or isinstance(error, EndOfStreamError | ConnectionError | TimeoutError)
+        if isinstance(error, TimeoutError) and not error.args:  # of a recv()
+            return True
+        own = (self._end, self._failure)  # and not of another connection that the handler has
+        return not isinstance(error, MisuseError) and any(type(error) is type(one) and str(error) == str(one) for one in own)
 
     async def _send(self, parts: Sequence[bytes | memoryview]) -> None:
         if self._sending_end is not None:
@@ -420,8 +421,8 @@ async def serve(
     """Listen on `host` and `port` (0 picks a free one), or on the Unix socket `path`; `async with` closes the server.
 
     `handler`: `async def handler(stream)`, a task for each connection, which is closed when it returns; or a class derived from
-    `FrameProtocol`, of which each connection makes one. A handler need not catch what a peer does (an end, a bad frame, a lost
-    connection, silence past a timeout); other exceptions go to the loop's exception handler. `sockets`: listening sockets
+    `FrameProtocol`, of which each connection makes one. A handler need not catch what its peer does (an end, a bad frame, a
+    lost connection, silence past a timeout); other exceptions go to the loop's exception handler. `sockets`: listening sockets
     instead of an address, as `bind` or systemd makes them; the server closes them. `limits`: what it grants its peers.
 
     Raise OSError if the address cannot be bound, ValueError unless there is one.

@@ -772,6 +772,33 @@ def test_serve_reports_a_handlers_mistake_that_looks_like_a_peers(run, mistake):
     run(main, expect_complaint="the handler of 127.0.0.1")
 
 
+@pytest.mark.parametrize("how", ["refused", "ended", "no frame"])
+def test_serve_reports_what_went_wrong_with_another_connection_of_a_handler(run, how):
+    """As a proxy has one: that its backend is down is no news from the client."""
+
+    async def backend(stream):
+        if how == "no frame":
+            stream.transport.write(b"\xff" * 4)
+
+    async def main():
+        async with await aio.serve(backend, "127.0.0.1", 0) as behind:
+            host, _, port = behind.addresses[0].rpartition(":")
+            if how == "refused":
+                await behind.close()
+
+            async def proxy(stream):
+                async with aio.connect(host, int(port)) as other:
+                    await other.recv()
+
+            async with await aio.serve(proxy, "127.0.0.1", 0) as server:
+                host, _, port_ = server.addresses[0].rpartition(":")
+                async with aio.connect(host, int(port_)) as stream:
+                    with pytest.raises(EndOfStreamError):
+                        await stream.recv()
+
+    run(main, expect_complaint="the handler of 127.0.0.1")
+
+
 def test_serve_does_not_close_what_a_handler_detached(run):
     async def main():
         detached = asyncio.get_running_loop().create_future()
