@@ -61,6 +61,11 @@ class _TlsProtocol(sslproto.SSLProtocol):
         self._ssl_buffer_view = receive_memory.view
         self.max_size = READ_SIZE  # type: ignore[misc]  # of what another protocol, which gets bytes, is given at once
 
+    def connection_lost(self, exc: BaseException | None) -> None:
+        super().connection_lost(exc)
+        # Its own connection_lost is still to come; these would keep it, and with it all of this, until garbage is collected.
+        self._app_protocol_get_buffer = self._app_protocol_buffer_updated = None
+
     def get_buffer(self, n: int) -> memoryview:  # noqa: ARG002
         return self._ssl_buffer_view
 

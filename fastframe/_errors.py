@@ -16,6 +16,7 @@ No payload byte appears in any sentence: they end in logs.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -144,6 +145,11 @@ def why_ended(finish: Callable[[], None]) -> Exception:
     except IncompleteFrameError as error:
         return error
     return EndOfStreamError()
+
+
+def again(error: Exception) -> Exception:
+    """Return a new error that says the same. One that is kept and raised would keep, by its traceback, what keeps it."""
+    return copy.copy(error)
 
 
 def _rebuild(error: type[FrameError], attributes: dict[str, Any]) -> FrameError:

@@ -79,7 +79,7 @@ class FrameStream(Endpoint):
     def send_eof(self) -> None:
         """Tell the peer that no frame follows; receiving goes on. TLS cannot do that: it raises NotImplementedError."""
         if self._sending_end is not None:
-            raise self._sending_end.with_traceback(None)
+            raise _errors.again(self._sending_end)
         super().send_eof()
         self._sending_end = _errors.closed("send_eof")
 
@@ -143,7 +143,7 @@ class FrameStream(Endpoint):
         """
         transport = self.transport
         if isinstance(self._end, MisuseError):
-            raise self._end.with_traceback(None)
+            raise _errors.again(self._end)
         if self._received:
             raise _errors.received_waits()
         tail = self._decoder.detach()
@@ -260,12 +260,12 @@ class FrameStream(Endpoint):
 
     async def _send(self, parts: Sequence[bytes | memoryview]) -> None:
         if self._sending_end is not None:
-            raise self._sending_end.with_traceback(None)
+            raise _errors.again(self._sending_end)
         left = self._queue(parts)
         if self._writable is not None:
             await self._writable.wait()
             if self._failure is not None:
-                raise self._failure.with_traceback(None)
+                raise _errors.again(self._failure)
         elif left:
             await asyncio.sleep(0)  # a kernel that takes everything must not keep others from their turn
 
@@ -322,7 +322,7 @@ class FrameStream(Endpoint):
 
     def _raise_end(self) -> None:
         if self._end is not None:
-            raise self._end.with_traceback(None)
+            raise _errors.again(self._end)
 
     def _find_end(self) -> None:
         """Raise why nothing more will come, if that is so."""

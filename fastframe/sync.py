@@ -135,7 +135,7 @@ class FrameSocket:
         `MisuseError` after `close` or `detach`. Anything else is a bug.
         """
         if self._end is not None:
-            raise self._end.with_traceback(None)
+            raise _errors.again(self._end)
         frames = self._decoder.feed(b"", 1)
         if not frames:
             with self._deadline(timeout) as limit_call:
@@ -151,7 +151,7 @@ class FrameSocket:
         what follows its last frame.
         """
         if self._end is not None:
-            raise self._end.with_traceback(None)
+            raise _errors.again(self._end)
         batch = self._decoder.feed_batch(b"")
         if not batch:
             with self._deadline(timeout) as limit_call:
@@ -176,7 +176,7 @@ class FrameSocket:
         this is closed already.
         """
         if isinstance(self._end, MisuseError):
-            raise self._end.with_traceback(None)
+            raise _errors.again(self._end)
         self.flush()
         tail = self._decoder.detach()
         self._close(_errors.closed("detach"))
@@ -206,7 +206,7 @@ class FrameSocket:
     def _send(self, timeout: float | None) -> None:
         if self._sending_end is not None:
             self._unsent.clear()
-            raise self._sending_end.with_traceback(None)
+            raise _errors.again(self._sending_end)
         with self._deadline(timeout) as limit_call:
             while self._unsent:
                 limit_call()
@@ -215,7 +215,7 @@ class FrameSocket:
                 except NOT_NOW:
                     raise
                 except OSError as error:
-                    self._sending_end = error
+                    self._sending_end = _errors.again(error)
                     raise
 
     def _send_some(self) -> int:
@@ -230,11 +230,11 @@ class FrameSocket:
             self._decoder.buffer_updated(0)  # an idle connection holds no memory
             raise
         except OSError as error:  # to be said again: the next read might look like a clean end
-            self._end = error
+            self._end = _errors.again(error)
             raise
         if nbytes == 0:
             self._end = _errors.why_ended(self._decoder.finish)
-            raise self._end.with_traceback(None)
+            raise _errors.again(self._end)
         return nbytes
 
     def _deadline(self, timeout: float | None) -> AbstractContextManager[Callable[[], None]]:

@@ -7,6 +7,7 @@ import functools
 import gc
 import os
 import socket
+import weakref
 
 import pytest
 from peers import (
@@ -263,6 +264,45 @@ def test_each_source_has_its_share(run, kind):
             peer.close()
 
     run(main)
+
+
+@pytest.mark.parametrize("end", ["end", "bad frame", "reset"])
+@pytest.mark.parametrize("loop", ALL_LOOPS.values(), ids=ALL_LOOPS)
+def test_a_connection_that_is_over_is_freed_at_once(loop, way, kind, end):
+    """Not when garbage is collected, which a server with many objects does rarely."""
+    if kind is TlsPeer and loop is ALL_LOOPS["uvloop"]:
+        pytest.skip("uvloop's own TLS holds on to the protocol")
+    seen = []
+
+    class Seen(Recorder):
+        def connected(self):
+            seen.append(weakref.ref(self))
+
+    async def handler(stream):
+        seen.append(weakref.ref(stream))
+        await way(stream)
+
+    async def main():
+        async with serving(Seen if way is Recorder else handler, kind) as server:
+            async with peer_of(server, kind) as peer:
+                assert await answers(peer)
+                if end == "end":
+                    await peer.end()
+                    assert await peer.recv() == b""
+                elif end == "bad frame":
+                    await peer.send(b"\xff" * 4)
+                    await peer.fate()
+                else:
+                    peer.reset()
+            await until(lambda: not server.connections)
+            await asyncio.sleep(0.01)
+            assert [reference() for reference in seen] == [None]
+
+    gc.disable()
+    try:
+        play(loop, main)
+    finally:
+        gc.enable()
 
 
 def test_sources_are_forgotten_when_they_leave(leap):
