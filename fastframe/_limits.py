@@ -31,7 +31,7 @@ class Limits:
     a peer that never reads costs this and not the 2.8 MB to which a socket's buffer grows. More gains nothing; with an eighth
     of it frames of 1 MiB cost a third more. Where frames are small, 128 KiB are as good.
     `frames_per_turn`: a flood of tiny frames is decoded in portions, and others have their turn in between. A read of 256 KiB
-    with frames of 256 bytes is still one portion.
+    with frames of 256 bytes is still one portion. Batches are taken whole: who wants them looks at no single frame.
 
     `max_connections`: from there on nobody is accepted, and the kernel's backlog waits.
     `max_connections_per_source`: of one IPv4 address or IPv6 network of 64 bits; more of them are closed at once. None by

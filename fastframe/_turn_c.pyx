@@ -28,7 +28,6 @@ cdef class Turn:
     cdef public object _decoder, _encoder, _transport, _loop, _idle_deadlines
     cdef readonly object _memory
     cdef object _kept  # what keeps it
-    cdef object _kept  # what keeps it
     cdef const uint8_t *_start  # of that memory
     cdef Decoder _own  # the decoder if it is the compiled one, which reads that memory without a view of it
     cdef public list _unsent

@@ -50,6 +50,8 @@ def serve_main(argv: list[str]) -> int:
         return echo_udp.run(parser, options)
     if options.plain is not None or options.stats:
         parser.error("--plain and --stats are for --udp")
+    if "frames_per_turn" in options and not options.upper:
+        parser.error("--frames-per-turn is for --upper: frames that go back as they came are not looked at one by one")
     return host.run(options, functools.partial(aio.serve, UpperEcho if options.upper else Echo, format=options.format))
 
 
