@@ -1,6 +1,6 @@
 """What a server's connections have in common, whichever way they are handled: deadlines, and an end that destroys nothing.
 
-`T` is a timeout; what is meant to be in time takes half of it. On the loop whose clock leaps that is exact.
+`T` is a timeout. What is meant to be in time takes half of it, on the loop whose clock leaps: with a real one it may be late.
 """
 
 import asyncio
@@ -116,7 +116,7 @@ def test_a_frame_that_trickles_is_cut(each, kind):
     each(main)
 
 
-def test_silence_between_frames_costs_nothing(each):
+def test_silence_between_frames_costs_nothing(leap_each):
     async def main(way):
         async with serving(way, frame_timeout=T) as server, peer_of(server) as peer:
             for _ in range(3):
@@ -125,11 +125,11 @@ def test_silence_between_frames_costs_nothing(each):
                 await asyncio.sleep(1.5 * T)
             assert counted(server) == {}
 
-    each(main)
+    leap_each(main)
 
 
 @pytest.mark.parametrize("size", [PACE, 300_000])
-def test_a_frame_that_brings_64_kib_in_time_goes_on(each, size):
+def test_a_frame_that_brings_64_kib_in_time_goes_on(leap_each, size):
     wire = frame(bytes(6 * size))
 
     async def main(way):
@@ -138,7 +138,7 @@ def test_a_frame_that_brings_64_kib_in_time_goes_on(each, size):
             assert await peer.recv(len(wire)) == wire
             assert counted(server) == {}
 
-    each(main)
+    leap_each(main)
 
 
 def test_a_frame_that_brings_less_is_cut(leap_each):
@@ -165,7 +165,7 @@ def test_every_frame_has_its_own_time(leap_each):
     leap_each(main)
 
 
-def test_a_frame_has_time_while_the_peer_is_not_read(each, kind):
+def test_a_frame_has_time_while_the_peer_is_not_read(leap_each, kind):
     """It does not take its answers, so nothing is read from it, and it cannot bring its frame on."""
     wire = frame(bytes(100_000)) * 40
 
@@ -178,7 +178,7 @@ def test_a_frame_has_time_while_the_peer_is_not_read(each, kind):
             await sending
             assert counted(server) == {}
 
-    each(main)
+    leap_each(main)
 
 
 def test_the_deadline_is_back_once_the_peer_is_read_again(leap_each):
@@ -197,7 +197,7 @@ def test_the_deadline_is_back_once_the_peer_is_read_again(leap_each):
     leap_each(main)
 
 
-def test_a_stream_is_not_cut_while_its_handler_does_something_else(run):
+def test_a_stream_is_not_cut_while_its_handler_does_something_else(leap):
     async def busy(stream):
         payload = await stream.recv()
         await asyncio.sleep(3 * T)
@@ -211,7 +211,7 @@ def test_a_stream_is_not_cut_while_its_handler_does_something_else(run):
             assert await peer.recv(10) == frame(b"onetwo")
             assert counted(server) == {}
 
-    run(main)
+    leap(main)
 
 
 class Impatient:
@@ -322,7 +322,7 @@ def test_a_peer_that_does_not_take_the_last_answers_is_cut(run, kind, end):
     run(main)
 
 
-def test_a_peer_that_takes_enough_in_time_is_not_cut(each, kind):
+def test_a_peer_that_takes_enough_in_time_is_not_cut(leap_each, kind):
     """It reads more than 64 KiB each time, since its kernel tells in lumps what was read."""
     wire = frame(bytes(100_000)) * 60
 
@@ -339,7 +339,7 @@ def test_a_peer_that_takes_enough_in_time_is_not_cut(each, kind):
             await sending
             assert counted(server) == {}
 
-    each(main)
+    leap_each(main)
 
 
 class Generous(Recorder):
@@ -391,7 +391,7 @@ def test_what_is_sent_meanwhile_does_not_hide_what_is_taken(leap, kind):
 
 
 @pytest.mark.parametrize("way", ["frames", "stream"])
-def test_a_peer_of_a_unix_socket_is_watched_too(run, tmp_path, way):
+def test_a_peer_of_a_unix_socket_is_watched_too(leap, tmp_path, way):
     path = str(tmp_path / "socket")
 
     async def main():
@@ -411,7 +411,7 @@ def test_a_peer_of_a_unix_socket_is_watched_too(run, tmp_path, way):
                 assert counted(server) == {"writes_overdue": 1}
                 server.counters["writes_overdue"] = 0
 
-    run(main)
+    leap(main)
 
 
 class FakeTransport:
@@ -498,7 +498,7 @@ def test_who_has_nothing_to_take_is_not_looked_at(leap):
 # Silence
 
 
-def test_a_silent_peer_is_cut_on_demand(each, kind):
+def test_a_silent_peer_is_cut_on_demand(leap_each, kind):
     async def main(way):
         async with serving(way, kind, idle_timeout=T) as server, peer_of(server, kind) as peer:
             for _ in range(3):
@@ -508,7 +508,7 @@ def test_a_silent_peer_is_cut_on_demand(each, kind):
             await gone(server, after=T / 2)
             assert counted(server) == {"idle": 1}
 
-    each(main)
+    leap_each(main)
 
 
 def test_silence_in_a_frame_is_silence(leap_each):
@@ -523,7 +523,7 @@ def test_silence_in_a_frame_is_silence(leap_each):
     leap_each(main)
 
 
-def test_a_peer_that_is_not_read_is_not_silent(each, kind):
+def test_a_peer_that_is_not_read_is_not_silent(leap_each, kind):
     wire = frame(bytes(100_000)) * 40
 
     async def main(way):
@@ -537,7 +537,7 @@ def test_a_peer_that_is_not_read_is_not_silent(each, kind):
             await gone(server, after=T)
             assert counted(server) == {"idle": 1}
 
-    each(main)
+    leap_each(main)
 
 
 # After a bad frame

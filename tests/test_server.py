@@ -614,7 +614,7 @@ def test_recv_tells_a_handler_that_the_server_closes(run, kind):
     assert told == [b"first", b"second", "end"]
 
 
-def test_a_handler_that_works_is_waited_for_and_cancelled_after_the_grace(run):
+def test_a_handler_that_works_is_waited_for_and_cancelled_after_the_grace(leap):
     ends = []
 
     async def handler(stream):
@@ -635,7 +635,7 @@ def test_a_handler_that_works_is_waited_for_and_cancelled_after_the_grace(run):
                 await short.end()
             assert counted(server) == {"cut": 1}
 
-    run(main)
+    leap(main)
     assert ends == ["done", "cancelled"]
 
 
