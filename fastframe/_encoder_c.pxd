@@ -10,7 +10,7 @@ cdef class Encoder:
     cdef object _format
     cdef Layout _layout
     cdef bytes _leading
-    cdef bint _carries_length
+    cdef bint _payload_brings_header
 
     cdef bytes _encode(self, object data)
     cdef Py_ssize_t _full_header(self, uint8_t *header, int64_t length) except -1

@@ -41,9 +41,7 @@ cdef class Encoder:
         read_layout(&self._layout, format)
         self._format = format
         self._leading = format.leading
-        self._carries_length = self._layout.strip >= 0 and (
-            self._layout.kind != FIXED or self._layout.strip < self._layout.header_length
-        )
+        self._payload_brings_header = format.payload_brings_header
 
     @property
     def format(self):
@@ -106,6 +104,15 @@ cdef class Encoder:
             if not PyBytes_CheckExact(payload) or PyBytes_GET_SIZE(payload) >= size:
                 return None
         return self.encode_many(payloads)
+
+    def encode_around(self, payload):
+        """Return what stands before `payload` in its frame and what stands behind it, for those who send `payload` as it is.
+
+        Raise as `encode` does.
+        """
+        cdef uint8_t header[HEADER_ROOM]
+        cdef Py_ssize_t length = self._header_of(header, payload if PyBytes_CheckExact(payload) else contiguous(payload))
+        return PyBytes_FromStringAndSize(<const char *>header, length), b"," if self._layout.trailer_length else b""
 
     def encode_into(self, buffer, offset, payload):
         """Write the frame that carries `payload` into `buffer` from byte `offset` on; return the frame's length in bytes.
@@ -197,7 +204,7 @@ cdef class Encoder:
         cdef const uint8_t *start = start_of(data)
         cdef Py_ssize_t length = length_of(data)
         cdef Py_ssize_t field, payload, begin
-        if not self._carries_length:
+        if not self._payload_brings_header:
             if self._layout.kind != FIXED:
                 return self._full_header(header, length)
             self._full_header(header, length + self._layout.strip - self._layout.header_length)

@@ -24,7 +24,7 @@ class Encoder:
     the rest of the header itself, and the length field in it has to be right. An encoder keeps no state.
     """
 
-    __slots__ = ("_carries_length", "_format", "_store", "_trailer")
+    __slots__ = ("_format", "_store", "_trailer")
 
     def __init__(self, format: FrameFormat) -> None:
         if hasattr(self, "_format"):
@@ -32,8 +32,6 @@ class Encoder:
         if not isinstance(format, FrameFormat):
             raise _errors.not_a_format(format)
         self._format = format
-        strip, header_length = format.initial_bytes_to_strip, format.header_length
-        self._carries_length = strip is not None and (header_length is None or strip < header_length)
         self._store = storer(format)
         self._trailer = b"," if format.trailer_length else b""
 
@@ -69,6 +67,13 @@ class Encoder:
         if any(type(payload) is not bytes or len(payload) >= size for payload in payloads):
             return None
         return self.encode_many(payloads)
+
+    def encode_around(self, payload: Buffer) -> tuple[bytes, bytes]:
+        """Return what stands before `payload` in its frame and what stands behind it, for those who send `payload` as it is.
+
+        Raise as `encode` does.
+        """
+        return self._header_of(payload if type(payload) is bytes else contiguous(payload)), self._trailer
 
     def encode_into(self, buffer: Buffer, offset: int, payload: Buffer) -> int:
         """Write the frame that carries `payload` into `buffer` from byte `offset` on; return the frame's length in bytes.
@@ -129,7 +134,7 @@ class Encoder:
 
     def _header_of(self, data: bytes | memoryview) -> bytes:
         """Return what goes in front of `data`, and see that a length field which `data` brings is right."""
-        if not self._carries_length:
+        if not self._format.payload_brings_header:
             return self.header(len(data))
         strip, header_length = self._format.initial_bytes_to_strip, self._format.header_length
         assert strip is not None

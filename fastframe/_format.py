@@ -80,6 +80,8 @@ class FrameFormat:
     """The fewest bytes that may follow the length field."""
     trailer_length: int = field(init=False, compare=False)
     """Bytes after the payload that the length does not count: a netstring's comma."""
+    payload_brings_header: bool = field(init=False, compare=False)
+    """Whether less than the header is stripped: a payload begins with the rest of it, the length field or its end included."""
 
     def __post_init__(self) -> None:
         self._check_types()
@@ -92,10 +94,12 @@ class FrameFormat:
             self._set("leading", bytes(self.length_field_offset))
         elif len(self.leading) != self.length_field_offset:
             raise _errors.bad_format("leading-length", len(self.leading), self.length_field_offset)
-        beyond_header = (self.initial_bytes_to_strip or 0) - (header_length or 0) if kind == "fixed" else 0
+        strip = self.initial_bytes_to_strip
+        beyond_header = (strip or 0) - (header_length or 0) if kind == "fixed" else 0
         self._set("kind", kind)
         self._set("header_length", header_length)
         self._set("trailer_length", 1 if kind == "netstring" else 0)
+        self._set("payload_brings_header", strip is not None and (header_length is None or strip < header_length))
         self._set("min_payload_length", max(0, self.length_adjustment, beyond_header))
         self._set("max_payload_length", min(self.max_payload_length, max_value + self.length_adjustment))
         if self.min_payload_length > self.max_payload_length:

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final, Literal, TypeGuard
 
 from ._codec import Decoder, Encoder, FrameBatch
-from ._errors import FrameError
 from ._format import FrameFormat
 
 if TYPE_CHECKING:
@@ -25,22 +24,9 @@ OnOversize = Literal["raise", "skip"]
 def encode_parts(encoder: Encoder, payload: Buffer) -> list[bytes]:
     """Return the parts of a frame; a payload that might change before it is sent is copied, whatever its size."""
     if _stays_apart(payload):
-        header, trailer = around(encoder, memoryview(payload))
+        header, trailer = encoder.encode_around(payload)
         return [part for part in (header, payload, trailer) if part]
     return [encoder.encode(payload)]
-
-
-def around(encoder: Encoder, payload: memoryview) -> tuple[bytes, bytes]:
-    """Return what stands before and behind a payload in its frame; raise what `encode` raises, and copy nothing."""
-    strip, header_length = encoder.format.initial_bytes_to_strip, encoder.format.header_length
-    if strip is not None and (header_length is None or strip < header_length):
-        try:  # to see the length field that the payload brings, which `header` does not
-            encoder.encode_into(bytearray(), 0, payload)
-        except FrameError:
-            raise
-        except ValueError:
-            pass  # there is no room: the payload was looked at before that, and this is all that is wanted
-    return encoder.header(len(payload)), b"," if encoder.format.trailer_length else b""
 
 
 def encode_many_parts(encoder: Encoder, payloads: Iterable[Buffer]) -> list[bytes]:

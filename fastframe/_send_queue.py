@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from . import _errors
-from ._parts import GATHER_SIZE, around
+from ._parts import GATHER_SIZE
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -170,7 +170,7 @@ class SendQueue:
     def _lend(self, payload: Buffer) -> tuple[bytes | memoryview, ...]:
         """Return the parts of a large payload's frame."""
         view = memoryview(payload).cast("B")
-        header, trailer = around(self._encoder, view)
+        header, trailer = self._encoder.encode_around(view)
         return header, view, trailer
 
     def _append_all(self, parts: Iterable[bytes | memoryview]) -> None:

@@ -43,8 +43,7 @@ def serve_main(argv: list[str]) -> int:
     echo_udp.add_server_options(parser)
     arguments.add_server_options(parser)
     options = parser.parse_args(argv)
-    strip = options.format.initial_bytes_to_strip
-    if (options.upper or options.udp) and strip is not None and strip < (options.format.header_length or strip + 1):
+    if (options.upper or options.udp) and options.format.payload_brings_header:
         parser.error("--upper and --udp would change the header, which this format leaves in the payload")
     if options.udp:
         return echo_udp.run(parser, options)

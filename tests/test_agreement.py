@@ -143,6 +143,7 @@ def test_encoders_do_the_same(twins, data):
                 outcome(encoder.encode_many, many),
                 outcome(encoder.encode_small, many, 5),
                 *(outcome(encoder.encode, payload) for payload in many),
+                *(outcome(encoder.encode_around, payload) for payload in many),
                 *(outcome(encoder.encode_into, room, offset, payload) for payload in many),
                 room,
             ]
@@ -174,6 +175,7 @@ def test_wrong_arguments_are_refused_alike(twins, value):
                 outcome(decoder.buffer_updated, 0, value),
                 outcome(encoder.encode, value),
                 outcome(encoder.encode_many, value),
+                outcome(encoder.encode_around, value),
                 outcome(encoder.encode_into, value, 0, b""),
                 outcome(encoder.encode_into, bytearray(9), value, b""),
                 outcome(encoder.encode_into, bytearray(9), 0, value),

@@ -28,10 +28,12 @@ def test_each_payload_encodes_to_its_frame(codec, vector):
 
 @pytest.mark.parametrize(**named(VECTORS))
 def test_every_way_to_encode_gives_the_same_bytes(codec, vector):
-    """`header` for gathered writes, `encode_into` for memory that the caller has."""
+    """`header` and `encode_around` for gathered writes, `encode_into` for memory that the caller has."""
     encoder = codec.Encoder(FrameFormat.parse(vector.format))
     for payload, wire in vector.frames:
         assert encoder.header(len(payload)) + payload + b"," * encoder.format.trailer_length == wire
+        header, trailer = encoder.encode_around(payload)
+        assert (header + payload + trailer, len(trailer)) == (wire, encoder.format.trailer_length)
         room = bytearray(b"?" * (len(wire) + 4))
         assert encoder.encode_into(room, 2, payload) == len(wire)
         assert room == b"??" + wire + b"??"
@@ -107,6 +109,7 @@ def test_a6_a_payload_that_the_format_cannot_carry_is_refused(codec, text, paylo
     for call in (
         lambda: encoder.encode(payload),
         lambda: encoder.encode_many([payload]),
+        lambda: encoder.encode_around(payload),
         lambda: encoder.encode_into(room, 0, payload),
     ):
         with pytest.raises(CorruptFrameError) as caught:
@@ -128,6 +131,7 @@ def test_a10_takes_any_contiguous_buffer(codec, container, text):
     data = b"abcd" if text == "u32be" else b"\0\0\0\4abcd"
     payload, room = container(data), bytearray(8)
     assert encoder.encode(payload) == encoder.encode_many([payload]) == b"\0\0\0\4abcd"
+    assert encoder.encode_around(payload) == (b"\0\0\0\4"[: 8 - len(data)], b"")
     assert encoder.encode_into(memoryview(room).cast("I"), 0, payload) == 8
     assert room == b"\0\0\0\4abcd"
 
@@ -143,6 +147,7 @@ def test_a10_refuses_what_is_no_contiguous_buffer(codec, payload, error):
     for call in (
         lambda: encoder.encode(payload),
         lambda: encoder.encode_many([payload]),
+        lambda: encoder.encode_around(payload),
         lambda: encoder.encode_into(room, 0, payload),
     ):
         with pytest.raises(error, match=says):

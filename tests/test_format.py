@@ -88,6 +88,24 @@ def test_numbers_follow_from_the_description(text, header, least, most, trailer,
     assert fmt.kind == {"v": "varint", "n": "netstring"}.get(text[0], "fixed")
 
 
+@pytest.mark.parametrize(
+    ("text", "brings"),
+    [
+        ("u32be", False),
+        ("u16le,offset=2,strip=3", True),
+        ("u16le,offset=2,strip=4", False),
+        ("u8,strip=9", False),
+        ("u8,strip=0", True),
+        ("varint,offset=2", False),
+        ("varint,offset=2,strip=2", True),
+        ("varint,strip=0", True),
+        ("netstring", False),
+    ],
+)
+def test_a_payload_brings_what_of_the_header_is_not_stripped(text, brings):
+    assert FrameFormat.parse(text).payload_brings_header is brings
+
+
 @pytest.mark.parametrize("name", INTEGER_FIELDS)
 def test_a1_every_machine_integer_has_a_name(name):
     fmt = FrameFormat(name, max_payload_length=MOST)

@@ -187,6 +187,7 @@ def wrong_arguments(codec):
         (decoder.buffer_updated, (1,)),
         (encoder.encode, (b"x" * 201,)),
         (encoder.encode, ("x",)),
+        (encoder.encode_around, (b"x" * 201,)),
         (encoder.encode_many, ([b"a", b"x" * 201],)),
         (encoder.encode_many, ((bytearray(b"a"), 3),)),
         (encoder.encode_into, (bytearray(3), 0, b"abc")),
@@ -275,6 +276,7 @@ def encoders(codec):
             assert encoder.encode_into(room, 3, payload) == len(frame)
             assert encoder.encode(bytearray(payload)) == encoder.encode(memoryview(payload)) == frame
             encoder.header(len(payload) + 3)
+            encoder.encode_around(payload)
         wire = encoder.encode_many(payloads)
         assert wire == encoder.encode_many(iter(payloads)) == encoder.encode_many([memoryview(each) for each in payloads])
         assert encoder.encode_many([]) == b""

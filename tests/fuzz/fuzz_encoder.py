@@ -63,6 +63,7 @@ def _encode(encoder: Any, payload: bytes, offset: int, spare: int) -> list[Any]:
         outcome(encoder.header, len(payload) + spare),
         outcome(encoder.encode_into, room, offset, payload),
         outcome(encoder.encode_into, shared, offset, inside),
+        outcome(encoder.encode_around, payload),
         room.tobytes(),
         shared.tobytes(),
     ]
