@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import _errors
 from ._errors import CorruptFrameError, FrameTooLargeError
-from ._format import FrameFormat
+from ._format import FrameFormat, is_plain
 from ._memory import contiguous
 from ._wire_py import store_varint, storer, varint_length
 
@@ -24,7 +24,7 @@ class Encoder:
     the rest of the header itself, and the length field in it has to be right. An encoder keeps no state.
     """
 
-    __slots__ = ("_format", "_store", "_trailer")
+    __slots__ = ("_format", "_most_plain", "_store", "_trailer")
 
     def __init__(self, format: FrameFormat) -> None:
         if hasattr(self, "_format"):
@@ -34,6 +34,7 @@ class Encoder:
         self._format = format
         self._store = storer(format)
         self._trailer = b"," if format.trailer_length else b""
+        self._most_plain = format.max_payload_length if is_plain(format) else -1  # bytes of a payload behind a mere length
 
     @property
     def format(self) -> FrameFormat:
@@ -47,6 +48,8 @@ class Encoder:
         or with a length field in it that is not right), TypeError or BufferError for what is not contiguous bytes. Anything
         else is a bug.
         """
+        if type(payload) is bytes and len(payload) <= self._most_plain:
+            return self._store(len(payload)) + payload
         data = payload if type(payload) is bytes else contiguous(payload)
         return b"".join((self._header_of(data), data, self._trailer))
 
@@ -134,6 +137,8 @@ class Encoder:
 
     def _header_of(self, data: bytes | memoryview) -> bytes:
         """Return what goes in front of `data`, and see that a length field which `data` brings is right."""
+        if len(data) <= self._most_plain:
+            return self._store(len(data))
         if not self._format.payload_brings_header:
             return self.header(len(data))
         strip, header_length = self._format.initial_bytes_to_strip, self._format.header_length

@@ -46,6 +46,8 @@ def storer(format: FrameFormat) -> Callable[[int], bytes]:
     if format.kind == "netstring":
         return b"%d:".__mod__
     width, byteorder = (format.header_length or 0) - format.length_field_offset, format.byteorder
+    if width in _STRUCT_CODES:
+        return struct.Struct((">" if byteorder == "big" else "<") + _STRUCT_CODES[width]).pack
     return lambda value: value.to_bytes(width, byteorder)
 
 
