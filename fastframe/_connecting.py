@@ -12,12 +12,16 @@ import socket
 import ssl as tls
 from asyncio import sslproto
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from ._receive import READ_SIZE, receive_memory
 
 if TYPE_CHECKING:
     from ._limits import Limits
+
+# All that waits when TLS begins to end has to be taken within this, at whatever pace: the loops know no other deadline. Who takes
+# too little, or has all and does not end its side, is cut long before.
+SHUTDOWN_TIMEOUT: Final = 600.0
 
 Connect: TypeAlias = Callable[[asyncio.BufferedProtocol, socket.socket], Awaitable[Any]]
 
@@ -30,8 +34,7 @@ def connector(context: tls.SSLContext | None, limits: Limits) -> Connect:
     loop = asyncio.get_running_loop()
     options: dict[str, Any] = {}
     if context is not None:
-        # The second one is for the peer's close_notify.
-        options = {"ssl_handshake_timeout": limits.handshake_timeout, "ssl_shutdown_timeout": limits.linger_timeout}
+        options = {"ssl_handshake_timeout": limits.handshake_timeout, "ssl_shutdown_timeout": SHUTDOWN_TIMEOUT}
     if _is_fastnet(loop):
         import aiofastnet  # noqa: PLC0415  it is there: the loop is its
 

@@ -53,6 +53,7 @@ class Endpoint(Turn, asyncio.BufferedProtocol):
         self._skipped = 0  # by a decoder that is forgotten
         self._gone = False  # the connection is lost
         self._failure: Exception | None = None  # of the connection, or why it was cut
+        self._lingering: asyncio.TimerHandle | None = None  # while the peer is to hang up
         self._goal = 0  # how many bytes of those sent the peer is to have taken by the next look
 
     @property
@@ -106,6 +107,8 @@ class Endpoint(Turn, asyncio.BufferedProtocol):
         self._gone = True
         if isinstance(exc, OSError):
             exc.__traceback__ = None  # it keeps what was being received
+        if self._lingering is not None:
+            self._lingering.cancel()
         self._failure = self._failure or (_errors.unreachable() if isinstance(exc, TimeoutError) else exc)
         if self._server is not None:
             self._server.disconnected(self)
@@ -184,6 +187,20 @@ class Endpoint(Turn, asyncio.BufferedProtocol):
         self._watched = watched
         if watched and self._server is not None:
             self._server.write_deadlines.restart(self)
+
+    def _close_transport(self) -> None:
+        """Close once everything is sent. A second close makes asyncio's TLS forget the connection, which nothing cuts then."""
+        if not self.transport.is_closing():
+            self.transport.close()
+        if not self._gone and not self.transport.can_write_eof():
+            self._linger()
+
+    def _linger(self) -> None:
+        """Cut a peer of TLS that has taken everything and does not end its side; the transport would wait for long."""
+        if self._untaken():
+            self._lingering = self._loop.call_later(LOOK_SECONDS, self._linger)
+        else:
+            self._lingering = self._loop.call_later(self._limits.linger_timeout, self.abort)
 
     def _pause_reading(self, paused: bool) -> None:
         if paused != self._reading_paused and self._transport is not None and not self._transport.is_closing():

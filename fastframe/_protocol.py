@@ -32,7 +32,6 @@ class FrameProtocol(CallbackTurn, Endpoint):
         self._error: FrameError | None = None
         self._closed = False
         self._writable = True
-        self._lingering: asyncio.TimerHandle | None = None
 
     def connected(self) -> None:
         """Override: the connection stands, and `send` works."""
@@ -60,7 +59,7 @@ class FrameProtocol(CallbackTurn, Endpoint):
         self._flush()
         self._deaf = self._closed = True
         self._owe_nothing()
-        self.transport.close()
+        self._close_transport()
 
     # asyncio's side
 
@@ -87,8 +86,6 @@ class FrameProtocol(CallbackTurn, Endpoint):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        if self._lingering is not None:
-            self._lingering.cancel()
         try:
             self.ended(self._error or (None if self._closed else self._failure))
         finally:
@@ -202,4 +199,4 @@ class FrameProtocol(CallbackTurn, Endpoint):
         if self._untaken() and self._loop.time() < latest:
             self._lingering = self._loop.call_later(LOOK_SECONDS, self._close_when_taken, latest)
         else:
-            self.transport.close()
+            self._close_transport()

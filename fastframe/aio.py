@@ -171,7 +171,7 @@ class FrameStream(Endpoint):
             async with asyncio.timeout(timeout):
                 if lingers:
                     await self._hang_up(self._transport)
-                self._transport.close()
+                self._close_transport()
                 await self._until_lost()
         except (TimeoutError, asyncio.CancelledError) as error:
             self._transport.abort()

@@ -13,7 +13,24 @@ import threading
 import weakref
 
 import pytest
-from peers import LOOPS, PEERS, U32, Peer, Recorder, counted, echo, leaping_loop, leaps, now, peer_of, play, serving, until
+from peers import (
+    ALL_LOOPS,
+    LOOPS,
+    PEERS,
+    U32,
+    Peer,
+    Recorder,
+    TlsPeer,
+    counted,
+    echo,
+    leaping_loop,
+    leaps,
+    now,
+    peer_of,
+    play,
+    serving,
+    until,
+)
 from vectors import frame
 
 from fastframe import FrameError, _kernel, aio
@@ -320,6 +337,63 @@ def test_a_peer_that_does_not_take_the_last_answers_is_cut(run, kind, end):
             assert counted(server) == {"writes_overdue": 1}
 
     run(main)
+
+
+@pytest.mark.parametrize("loop", ALL_LOOPS.values(), ids=ALL_LOOPS)
+@pytest.mark.parametrize(("way", "end"), [("frames", "stay"), ("frames", "half-close"), ("stream", "stay")])
+def test_a_peer_that_takes_the_last_answers_slowly_gets_them_all(loop, way, kind, end):
+    """However little time it is then given to hang up."""
+    answers = [bytes(1 << 20)] * 8
+    size = sum(map(len, map(frame, answers)))
+
+    class Ending(Recorder):
+        def frames_received(self, frames):
+            self.send_many(answers)
+            self.close()
+
+    async def ending(stream):
+        await stream.recv()
+        sending = asyncio.create_task(stream.send_many(answers))
+        await asyncio.sleep(0)
+        await stream.close(20)
+        sending.cancel()
+
+    async def main():
+        limits = {"write_timeout": 10, "linger_timeout": T}
+        handler = Ending if way == "frames" else ending
+        async with serving(handler, kind, **limits) as server, peer_of(server, kind, receive_buffer=PACE) as peer:
+            await peer.send(frame(b"x"))
+            if end == "half-close":
+                await peer.end()
+            received = 0
+            for _ in range(6):
+                received += len(await peer.recv(PACE))
+                await asyncio.sleep(T / 2)
+            assert received + len(await peer.recv()) == size
+            if kind is TlsPeer and end == "stay":
+                await gone(server)
+            assert counted(server) == {}
+
+    play(loop, main)
+
+
+@pytest.mark.parametrize("loop", ALL_LOOPS.values(), ids=ALL_LOOPS)
+def test_a_peer_that_takes_nothing_is_cut_although_its_end_was_answered_by_close(loop, kind):
+    class Closing(Recorder):
+        def eof_received(self):
+            super().eof_received()
+            asyncio.get_running_loop().call_soon(self.close)
+            return False
+
+    async def main():
+        limits = {"write_timeout": T, "high_water": 16 << 20}
+        async with serving(Closing, kind, **limits) as server, peer_of(server, kind, receive_buffer=PACE) as peer:
+            await peer.send(frame(bytes(2 << 20)) * 4)
+            await peer.end()
+            await gone(server)
+            assert counted(server) == {"writes_overdue": 1}
+
+    play(loop, main)
 
 
 def test_a_peer_that_takes_enough_in_time_is_not_cut(leap_each, kind):
