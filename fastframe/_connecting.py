@@ -19,8 +19,8 @@ from ._receive import READ_SIZE, receive_memory
 if TYPE_CHECKING:
     from ._limits import Limits
 
-# All that waits when TLS begins to end has to be taken within this, at whatever pace: the loops know no other deadline. Who takes
-# too little, or has all and does not end its side, is cut long before.
+# All that waits when TLS begins to end has to be taken within this, at whatever pace: the loops know no other deadline. Who
+# takes too little, or has all and does not end its side, is cut long before.
 SHUTDOWN_TIMEOUT: Final = 600.0
 
 Connect: TypeAlias = Callable[[asyncio.BufferedProtocol, socket.socket], Awaitable[Any]]

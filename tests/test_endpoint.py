@@ -250,7 +250,7 @@ class Impatient:
                 return
 
 
-def test_a_recv_that_is_repeated_does_not_renew_the_deadline(run):
+def test_a_recv_that_is_repeated_does_not_renew_the_deadline(leap):
     async def main():
         handler = Impatient()
         async with serving(handler, frame_timeout=T) as server, peer_of(server) as peer:
@@ -260,7 +260,7 @@ def test_a_recv_that_is_repeated_does_not_renew_the_deadline(run):
             assert str(handler.error) == "the peer began a frame and did not bring it on for 0.1 s"
             assert handler.asked <= 4
 
-    run(main)
+    leap(main)
 
 
 def test_a_connection_that_timed_out_is_no_timeout_of_recv(leap):
