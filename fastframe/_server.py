@@ -108,8 +108,9 @@ class FrameServer:
         """Stop listening, have each connection end between two frames, and cut those that have not within `grace` seconds.
 
         A protocol answers what has come, and hangs up; a handler's `recv` raises EndOfStreamError when it would wait between
-        two frames. A second call with less grace hurries the first.
+        two frames. A second call with less grace hurries the first. A handler may call it, and is waited for by nobody then.
         """
+        self._tasks.discard(asyncio.current_task())
         self._closed = True
         self._acceptor.close()
         if self._path is not None:

@@ -614,6 +614,25 @@ def test_recv_tells_a_handler_that_the_server_closes(run, kind):
     assert told == [b"first", b"second", "end"]
 
 
+@pytest.mark.parametrize("grace", [0, T])
+def test_a_handler_may_close_the_server(run, grace):
+    closed = []
+
+    async def main():
+        async def handler(stream):
+            await stream.recv()
+            await server.close(grace)
+            closed.append(True)
+
+        async with serving(handler) as server, peer_of(server) as peer:
+            await peer.send(frame(b"stop"))
+            assert await peer.fate() in ("end", "reset")
+            await until(lambda: closed)
+            assert not server.connections
+
+    run(main)
+
+
 def test_a_handler_that_works_is_waited_for_and_cancelled_after_the_grace(leap):
     ends = []
 
