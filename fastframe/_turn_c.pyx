@@ -79,7 +79,9 @@ cdef class Turn:
 
     cpdef bint _queue(self, list parts) except -1:
         """Have encoded frames leave together with the others of this turn of the loop; tell whether they have left already."""
-        if not self._unsent and not self._corked and self._loop is not None:
+        if not self._unsent and not self._corked:
+            if self._loop is None:
+                raise _errors.not_connected()
             self._loop.call_soon(self._flush)
         for part in parts:
             self._unsent.append(part)
@@ -121,7 +123,7 @@ cdef class CallbackTurn(Turn):
     def send(self, payload):
         """Send a payload, without waiting. After the end of the connection it goes nowhere.
 
-        Raise as `Encoder.encode` does, `MisuseError` after `send_eof`.
+        Raise as `Encoder.encode` does, `MisuseError` before there is a connection and after `send_eof`.
         """
         self._send(encode_parts(self._encoder, payload))
 

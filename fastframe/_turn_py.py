@@ -81,7 +81,9 @@ class Turn:
 
     def _queue(self, parts: Sequence[bytes | memoryview]) -> bool:
         """Have encoded frames leave together with the others of this turn of the loop; tell whether they have left already."""
-        if not self._unsent and not self._corked and self._loop is not None:
+        if not self._unsent and not self._corked:
+            if self._loop is None:
+                raise _errors.not_connected()
             self._loop.call_soon(self._flush)
         self._unsent += parts
         self._unsent_length += sum(map(len, parts))
@@ -125,7 +127,7 @@ class CallbackTurn(Turn):
     def send(self, payload: Buffer) -> None:
         """Send a payload, without waiting. After the end of the connection it goes nowhere.
 
-        Raise as `Encoder.encode` does, `MisuseError` after `send_eof`.
+        Raise as `Encoder.encode` does, `MisuseError` before there is a connection and after `send_eof`.
         """
         self._send(encode_parts(self._encoder, payload))
 

@@ -175,6 +175,21 @@ def test_what_a_handler_raises_comes_out_and_its_answers_leave(turn, codec):
     assert echo._transport.written == [frame(b"before")]
 
 
+@pytest.mark.parametrize("size", [1, 70_000])
+def test_nothing_is_sent_before_there_is_a_connection(turn, codec, size):
+    """It would wait for ever, and all that is sent later with it."""
+    echo = protocol(turn, codec)
+    loop, echo._loop = echo._loop, None
+    for send in (echo.send, lambda payload: echo.send_many([payload])):
+        with pytest.raises(MisuseError):
+            send(bytes(size))
+    echo._loop = loop
+    echo.send(b"a")
+    for call in loop.soon:
+        call()
+    assert echo._transport.written == [frame(b"a")]
+
+
 def test_nothing_follows_the_own_end(turn, codec):
     echo = protocol(turn, codec)
     echo._eof_sent = True
