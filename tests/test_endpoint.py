@@ -256,6 +256,7 @@ def test_a_recv_that_is_repeated_does_not_renew_the_deadline(leap):
         async with serving(handler, frame_timeout=T) as server, peer_of(server) as peer:
             await peer.send(b"\0")
             await gone(server, after=T)
+            await until(lambda: handler.error)
             assert counted(server) == {"frames_overdue": 1}
             assert str(handler.error) == "the peer began a frame and did not bring it on for 0.1 s"
             assert handler.asked <= 4
