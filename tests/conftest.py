@@ -13,11 +13,13 @@ import os
 import shlex
 import shutil
 import sys
+from collections.abc import Callable
 from importlib.machinery import PathFinder
 from types import ModuleType
 
 import pytest
 from hypothesis import settings
+from vectors import by_buffer, by_feed
 
 MODULES = {"cython": "fastframe._codec_c", "python": "fastframe._codec_py"}
 CHOICE = os.environ.get("FASTFRAME_IMPLEMENTATION", "")
@@ -83,6 +85,12 @@ def burst(codec) -> ModuleType:
     """What receives and sends datagrams beside that implementation."""
     is_pure = codec.__name__ == MODULES["python"] or sys.platform != "linux"
     return importlib.import_module("fastframe._singly" if is_pure else "fastframe._burst_c")
+
+
+@pytest.fixture(params=[by_feed, by_buffer], ids=["feed", "buffer"])
+def door(request: pytest.FixtureRequest) -> Callable[..., list[bytes]]:
+    """The two ways into a decoder."""
+    return request.param
 
 
 @pytest.fixture(scope="session")
