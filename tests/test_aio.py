@@ -11,6 +11,7 @@ import pytest
 import trustme
 import uvloop
 from batches import check
+from peers import Recorder, until
 from vectors import frame
 
 from fastframe import (
@@ -26,12 +27,6 @@ from fastframe import (
 
 U32 = FrameFormat("u32be", max_payload_length=2 << 20)
 LARGE = FrameFormat("u32be", max_payload_length=5 << 20)
-
-
-async def until(condition) -> None:
-    """Let the loop turn until it has done what nothing else tells."""
-    while not condition():  # noqa: ASYNC110  there is no event
-        await asyncio.sleep(0)
 
 
 @pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
@@ -54,26 +49,6 @@ def run(request, codec, monkeypatch):
         assert [complaint["message"][: len(expect_complaint)] for complaint in complaints] == expected, complaints
 
     return run
-
-
-class Recorder(aio.FrameProtocol):
-    """Echo, and keep what was called."""
-
-    def __init__(self, *arguments):
-        super().__init__(*arguments)
-        self.calls = []
-        self.over = asyncio.get_running_loop().create_future()
-
-    def connected(self):
-        self.calls.append("connected")
-
-    def frames_received(self, frames):
-        self.calls.append(list(frames))
-        self.send_many(frames)
-
-    def ended(self, error):
-        self.calls.append("ended")
-        self.over.set_result(error)
 
 
 @contextlib.asynccontextmanager
