@@ -8,6 +8,7 @@ transport as it is.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Final, Protocol
 
 from . import _errors, _kernel
@@ -89,7 +90,7 @@ class Endpoint(Turn, asyncio.BufferedProtocol):
         if not self.transport.can_write_eof():
             raise _errors.no_half_close()
         self._flush()
-        self.transport.write_eof()
+        self._write_eof()
 
     def abort(self) -> None:
         """Cut the connection now; what was not sent yet is lost."""
@@ -152,6 +153,11 @@ class Endpoint(Turn, asyncio.BufferedProtocol):
         return slow
 
     # for the two ways
+
+    def _write_eof(self) -> None:
+        """End the own direction. asyncio fails if the peer has reset the connection, which it will find out in a moment."""
+        with contextlib.suppress(OSError):
+            self.transport.write_eof()
 
     def _free(self) -> None:
         """Free what came and what was not sent, at the end."""

@@ -189,7 +189,7 @@ class FrameProtocol(CallbackTurn, Endpoint):
             return
         self._pause_reading(False)
         if self.transport.can_write_eof():
-            self.transport.write_eof()
+            self._write_eof()
             self._lingering = self._loop.call_later(self._limits.linger_timeout, self.abort)
         else:
             self._close_when_taken(self._loop.time() + self._limits.linger_timeout)

@@ -344,7 +344,7 @@ class FrameStream(Endpoint):
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._limits.linger_timeout):
                 if transport.can_write_eof():
-                    transport.write_eof()
+                    self._write_eof()
                     await self._until_lost()
                 while not self._gone and self._untaken():  # noqa: ASYNC110  TLS ends both at once, and nothing else tells
                     await asyncio.sleep(LOOK_SECONDS)

@@ -561,6 +561,39 @@ def test_a_frame_that_never_ends_is_cut_after_the_grace(run, way, kind):
     run(main)
 
 
+@pytest.mark.parametrize("loop", ALL_LOOPS.values(), ids=ALL_LOOPS)
+def test_a_peer_that_resets_while_the_server_closes_harms_nobody(loop, way):
+    """The loop does not know it yet, and the kernel refuses to end one direction of a connection that is no more."""
+
+    async def main():
+        async with serving(way) as server, peer_of(server) as other:
+            peers = [await Peer.connect(server) for _ in range(3)]
+            assert all([await answers(peer) for peer in (*peers, other)])
+            fresh = await Peer.connect(server)
+            await until(lambda: server.counters["accepted"] == 5)
+            for peer in (*peers, fresh):
+                peer.reset()
+            async with closing(server):
+                assert await other.fate() == "end"
+                await other.end()
+            assert counted(server) == {}
+
+    play(loop, main)
+
+
+@pytest.mark.parametrize("loop", ALL_LOOPS.values(), ids=ALL_LOOPS)
+def test_an_own_end_after_the_peers_reset_is_no_error(loop, way):
+    async def main():
+        async with serving(way) as server:
+            peer = await Peer.connect(server)
+            assert await answers(peer)
+            peer.reset()
+            endpoint_of(server).send_eof()
+            await until(lambda: not server.connections)
+
+    play(loop, main)
+
+
 def test_a_second_close_hurries_the_first(run, way, kind):
     async def main():
         async with serving(way, kind) as server, peer_of(server, kind) as peer:
