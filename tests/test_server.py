@@ -734,6 +734,26 @@ def test_after_close_nobody_can_connect_and_the_backlog_is_gone(run):
     run(main)
 
 
+def test_a_socket_file_that_cannot_be_removed_keeps_no_connection(leap, tmp_path, monkeypatch):
+    """A server that gave up its privileges may not write there any more."""
+    path = str(tmp_path / "socket")
+
+    def unlink(path):
+        raise PermissionError(errno.EACCES, "not any more", path)
+
+    async def main():
+        server = await aio.serve(echo, path=path)
+        async with aio.connect(path=path) as stream:
+            await stream.send(b"x")
+            assert await stream.recv() == b"x"
+            with monkeypatch.context() as patched:
+                patched.setattr(os, "unlink", unlink)
+                await server.close()
+            assert not server.connections
+
+    leap(main)
+
+
 def test_a_socket_file_is_removed_unless_it_is_anothers(run, tmp_path):
     path = tmp_path / "socket"
 
