@@ -164,9 +164,16 @@ class Endpoint(Turn, asyncio.BufferedProtocol):
         self._skipped = self.skipped
         self._forget(Decoder(self.format))
 
+    def _end_between_frames(self) -> None:
+        """See whether a connection that is to end may do so now."""
+
     def _between_frames(self) -> bool:
-        """Tell whether all that came is handed over, what the kernel holds included."""
-        return not self._decoder.pending and not _kernel.unread(self.transport)
+        """Tell whether all that came is handed over, what the kernel holds included.
+
+        What TLS holds while it is not read nobody can know; that is asked again once it is.
+        """
+        unknown = self._reading_paused and not self.transport.can_write_eof()
+        return not (unknown or self._decoder.pending or _kernel.unread(self.transport))
 
     def _untaken(self) -> int:
         """Return how many bytes the peer has not taken yet."""
@@ -215,6 +222,8 @@ class Endpoint(Turn, asyncio.BufferedProtocol):
                 self._transport.pause_reading()
             else:
                 self._transport.resume_reading()
+                if self._draining:
+                    self._loop.call_soon(self._end_between_frames)
             if self._idle_deadlines is not None:  # who is not heard is not silent
                 change = self._idle_deadlines.stop if paused else self._idle_deadlines.restart
                 change(self)

@@ -108,7 +108,7 @@ class FrameProtocol(CallbackTurn, Endpoint):
     def drain(self) -> None:
         super().drain()
         if self._transport is not None:
-            self._hang_up_between_frames()
+            self._end_between_frames()
 
     # own
 
@@ -122,7 +122,7 @@ class FrameProtocol(CallbackTurn, Endpoint):
             self._turn_over = more
             self._go_on()
         if self._draining:
-            self._hang_up_between_frames()
+            self._end_between_frames()
 
     def _go_on(self) -> None:
         """Read on, or decode on; neither while the peer does not take the answers."""
@@ -172,7 +172,7 @@ class FrameProtocol(CallbackTurn, Endpoint):
             self._hand_over(error.frames)
         self._hang_up()
 
-    def _hang_up_between_frames(self) -> None:
+    def _end_between_frames(self) -> None:
         if not self._deaf and self._between_frames():
             self._closed = True
             self._hang_up()

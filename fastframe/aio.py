@@ -247,7 +247,7 @@ class FrameStream(Endpoint):
 
     def drain(self) -> None:
         super().drain()
-        self._wake_receiver()  # which finds out whether it is between two frames
+        self._end_between_frames()
 
     # own
 
@@ -332,6 +332,9 @@ class FrameStream(Endpoint):
         if self._draining and self._between_frames():
             self._end = EndOfStreamError()
             self._raise_end()
+
+    def _end_between_frames(self) -> None:
+        self._wake_receiver()  # which finds out where it is
 
     def _wake_receiver(self) -> None:
         if self._receiver is not None and not self._receiver.done():

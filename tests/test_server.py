@@ -517,6 +517,32 @@ def test_what_had_arrived_is_answered_to_a_peer_that_is_slow_to_take_it(run, way
     run(main)
 
 
+@pytest.mark.parametrize("loop", ALL_LOOPS.values(), ids=ALL_LOOPS)
+@pytest.mark.parametrize("more", [0, 4])
+def test_what_arrived_while_the_peer_was_not_read_is_answered(loop, kind, more):
+    class Long(Recorder):
+        def frames_received(self, frames):
+            self.send_many([bytes(1 << 20)] * len(frames))
+
+    async def main():
+        async with serving(Long, kind) as server, peer_of(server, kind, receive_buffer=1 << 16) as peer:
+            sent = more
+            while not (endpoint_of(server) and endpoint_of(server)._reading_paused):
+                await peer.send(frame(b"x"))
+                sent += 1
+                await asyncio.sleep(T / 10)
+            await peer.send(frame(b"x") * more)
+            await asyncio.sleep(T)
+            closing = asyncio.create_task(server.close(5))
+            await asyncio.sleep(T)
+            assert len(await peer.recv()) == sent * (4 + (1 << 20))
+            await peer.end()
+            await closing
+            assert counted(server) == {}
+
+    play(loop, main)
+
+
 def test_a_connection_that_was_accepted_only_now_is_answered_too(run, way):
     async def main():
         async with serving(way) as server:
