@@ -510,7 +510,7 @@ class FakeTransport:
 
 def sending_endpoint():
     endpoint = aio.FrameProtocol(U32)
-    endpoint._transport = FakeTransport()
+    endpoint._begin(FakeTransport(), asyncio.get_running_loop())
 
     def send(length):
         endpoint._queue([bytes(length)])
