@@ -1,0 +1,81 @@
+"""What went wrong with an operation, as a peer is told: a code from one list, and a sentence for a person.
+
+The sentence names what the peer named, never a path of the server, and nothing of how the program is made.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import Final
+
+# Every code, with what it tells a client. docs/protocol.md has the same list.
+CODES: Final = {
+    "bad_message": "the bytes are no message of this protocol, or one that has no place here; the connection ends",
+    "bad_request": "the arguments of an operation are missing, of the wrong type, or do not go together",
+    "unsupported": "this server does not have that operation, digest or version",
+    "unauthenticated": "the credential is unknown or wrong; the connection ends",
+    "busy": "somebody else is doing this now, or there is no room for more: try again later",
+    "going_away": "the server is ending",
+    "cancelled": "the operation was cancelled by the client",
+    "timeout": "the operation took longer than it may",
+    "too_large": "a size is over the server's limit",
+    "bad_name": "the name is empty, too long, absolute, or has a part that no file here may have",
+    "outside_root": "the name leads out of what is served",
+    "not_found": "there is nothing of that name",
+    "not_a_file": "it is no regular file",
+    "not_a_directory": "it is no directory",
+    "exists": "there is a file of that name, and it was not asked to be replaced",
+    "name_conflict": "there is a name that differs only in case or in its Unicode form",
+    "read_only": "the server does not take uploads, or its file system is read-only",
+    "permission_denied": "the server itself may not do that",
+    "disk_full": "the server's disk is full",
+    "quota_exceeded": "the server's quota is used up",
+    "io_error": "the server's disk failed",
+    "changed": "the file changed while it was read",
+    "not_same_file": "what is there is not the beginning of that file: start again from its first byte",
+    "wrong_size": "the upload is longer or shorter than was said",
+    "wrong_digest": "what arrived is not what was sent",
+    "internal": "the server failed; its log has more",
+}
+ERRNOS: Final = {
+    errno.ENOENT: "not_found",
+    errno.ENXIO: "not_a_file",
+    errno.EISDIR: "not_a_file",
+    errno.ENOTDIR: "not_a_directory",
+    errno.EEXIST: "exists",
+    errno.ENOTEMPTY: "exists",
+    errno.ENAMETOOLONG: "bad_name",
+    errno.EILSEQ: "bad_name",
+    errno.EINVAL: "bad_name",
+    errno.EXDEV: "outside_root",
+    errno.ELOOP: "outside_root",
+    errno.EACCES: "permission_denied",
+    errno.EPERM: "permission_denied",
+    errno.EROFS: "read_only",
+    errno.ENOSPC: "disk_full",
+    errno.EDQUOT: "quota_exceeded",
+    errno.EFBIG: "too_large",
+    errno.EMFILE: "busy",
+    errno.ENFILE: "busy",
+    errno.EBUSY: "busy",
+    errno.ETXTBSY: "busy",
+    errno.EIO: "io_error",
+}
+
+
+class OperationError(Exception):
+    """An operation failed: `code` is one of `CODES`, `message` a sentence for a person. Raised on both sides."""
+
+    def __init__(self, code: str, message: str = "") -> None:
+        super().__init__(code, message)
+        self.code = code
+        self.message = message or CODES.get(code, "")
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.code})"
+
+
+def from_oserror(error: OSError, what: str) -> OperationError:
+    """Return what a peer is told of `error`, which happened to `what`: the name that it asked for, or a phrase."""
+    code = ERRNOS.get(error.errno or 0, "internal")
+    return OperationError(code, f"{what}: {CODES[code]}")
