@@ -1,0 +1,250 @@
+"""What only `FrameStream` has: cancellation, waiting, wakening. Scenarios of both fronts are in test_fronts.py."""
+
+import asyncio
+import contextlib
+import functools
+import struct
+
+import pytest
+import uvloop
+from batches import check
+from peers import play, until
+from vectors import frame
+
+from fastframe import FrameFormat, MisuseError, _endpoint, _receive, aio
+
+U32 = FrameFormat("u32be", max_payload_length=2 << 20)
+ODD = FrameFormat("u32be", length_field_offset=2, max_payload_length=5 << 20)  # two bytes in front that no payload has
+
+
+def odd_frame(payload, number=0xCAFE) -> bytes:
+    return struct.pack(">HI", number, len(payload)) + payload
+
+
+@pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def run(request, codec, monkeypatch):
+    """Run a coroutine on either loop with either codec; what the loop would only log fails the test."""
+    monkeypatch.setattr(_endpoint, "Decoder", codec.Decoder)
+    monkeypatch.setattr(_endpoint, "Encoder", codec.Encoder)
+    monkeypatch.setattr(_endpoint, "DEFAULT_LIMITS", aio.Limits(linger_timeout=0.05))  # no peer here leaves when told to
+    return functools.partial(play, request.param)
+
+
+@contextlib.asynccontextmanager
+async def stream_and_peer(format=U32, **options):
+    accepted = asyncio.get_running_loop().create_future()
+
+    async def handler(reader, writer):
+        accepted.set_result((reader, writer))
+
+    server = await asyncio.start_server(handler, "127.0.0.1", 0)
+    host, port = server.sockets[0].getsockname()
+    try:
+        async with aio.connect(host, port, format=format, **options) as stream:
+            reader, writer = await accepted
+            yield stream, reader, writer
+    finally:
+        writer.close()
+        server.close()
+
+
+def test_recv_can_be_cancelled_at_every_byte_and_loses_nothing(run):
+    async def main():
+        async with stream_and_peer() as (stream, _reader, writer):
+            received = []
+            for byte in frame(b"abc") + frame(b"") + frame(b"d"):
+                receiving = asyncio.create_task(stream.recv())
+                await asyncio.sleep(0)
+                writer.write(bytes([byte]))
+                await asyncio.sleep(0.005)
+                if receiving.done():
+                    received.append(await receiving)
+                else:
+                    receiving.cancel()
+                    with pytest.raises(asyncio.CancelledError):
+                        await receiving
+            while len(received) < 3:
+                received.append(await stream.recv())
+            assert received == [b"abc", b"", b"d"]
+
+    run(main)
+
+
+def test_a_payload_that_completes_as_its_recv_is_cancelled_goes_to_the_next(run):
+    async def main():
+        async with stream_and_peer() as (stream, _reader, writer):
+            receiving = asyncio.create_task(stream.recv())
+            await asyncio.sleep(0)
+            writer.write(frame(b"kept") + frame(b"next"))
+            await until(lambda: stream._received)
+            receiving.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await receiving
+            with pytest.raises(MisuseError, match="recv"):
+                stream.detach()
+            assert [await stream.recv(), await stream.recv()] == [b"kept", b"next"]
+
+    run(main)
+
+
+@pytest.mark.parametrize("first", ["recv", "recv_batch"])
+def test_a_receiver_that_is_cancelled_at_any_byte_leaves_all_to_the_next_batch(run, first):
+    wire = b"".join(map(odd_frame, (b"abc", b"", b"x" * 100_000)))
+
+    async def main():
+        for cut in (*range(1, 16), 300, 50_000):
+            async with stream_and_peer(ODD) as (stream, _reader, writer):
+                writer.write(wire[:cut])
+                receiving = asyncio.create_task(getattr(stream, first)())
+                await asyncio.sleep(0.002)
+                receiving.cancel()
+                taken = await asyncio.gather(receiving, return_exceptions=True)
+                writer.write(wire[cut:])
+                got = b""
+                if isinstance(taken[0], bytes):
+                    got = odd_frame(taken[0])
+                elif not isinstance(taken[0], asyncio.CancelledError):
+                    got = bytes(taken[0].wire)
+                while len(got) < len(wire):
+                    got += (await stream.recv_batch()).wire
+                assert got == wire
+
+    run(main)
+
+
+def test_a_payload_that_completes_as_its_recv_is_cancelled_is_in_the_next_batch(run):
+    async def main():
+        async with stream_and_peer() as (stream, _reader, writer):
+            for large in (False, True):
+                payload = b"kept" * (1 << 18 if large else 1)
+                receiving = asyncio.create_task(stream.recv())
+                await asyncio.sleep(0)
+                writer.write(frame(payload))
+                await until(lambda: stream._received)
+                receiving.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await receiving
+                check(await stream.recv_batch(), [(payload, frame(payload))])
+
+    run(main)
+
+
+def test_one_task_at_a_time_may_receive_batches(run):
+    async def main():
+        async with stream_and_peer() as (stream, _reader, writer):
+            first = asyncio.create_task(stream.recv_batch())
+            await asyncio.sleep(0)
+            for method in (stream.recv, stream.recv_batch):
+                with pytest.raises(MisuseError, match="one at a time"):
+                    await method()
+            writer.write(frame(b"for the first"))
+            assert list(await first) == [b"for the first"]
+
+    run(main)
+
+
+def test_a_stream_holds_little_while_an_awakened_receiver_has_no_turn(run):
+    async def main():
+        async with stream_and_peer() as (stream, _reader, writer):
+            receiving = asyncio.create_task(stream.recv_batch())
+            await asyncio.sleep(0)
+            writer.write(frame(bytes(10_000)) * 2000)
+            assert len((await receiving).wire) <= _endpoint.READ_LIMIT + 2 * _receive.READ_SIZE
+
+    run(main)
+
+
+def test_a_payload_that_a_cancelled_recv_had_begun_does_not_stop_the_back_pressure(run):
+    async def main():
+        async with stream_and_peer() as (stream, _reader, writer):
+            writer.write(frame(b"begun")[:6])
+            with pytest.raises(TimeoutError):
+                await stream.recv(timeout=0.05)
+            writer.write(frame(b"begun")[6:] + frame(bytes(1 << 20)) * 60)
+            await until(lambda: stream._reading_paused)
+            assert stream._decoder.pending <= _endpoint.READ_LIMIT + _receive.READ_SIZE
+            assert await stream.recv() == b"begun"
+            for _ in range(60):
+                assert await stream.recv() == bytes(1 << 20)
+
+    run(main)
+
+
+def test_one_task_at_a_time_may_receive(run):
+    async def main():
+        async with stream_and_peer() as (stream, _reader, writer):
+            first = asyncio.create_task(stream.recv())
+            await asyncio.sleep(0)
+            with pytest.raises(MisuseError, match="one at a time"):
+                await stream.recv()
+            writer.write(frame(b"for the first"))
+            assert await first == b"for the first"
+
+    run(main)
+
+
+def test_closing_wakes_a_recv_that_waits(run):
+    async def main():
+        async with stream_and_peer() as (stream, _reader, _writer):
+            receiving = asyncio.create_task(stream.recv())
+            await asyncio.sleep(0)
+            await stream.close()
+            with pytest.raises(MisuseError, match="close"):
+                await receiving
+
+    run(main)
+
+
+def test_a_close_that_the_peer_prevents_is_cut_in_time(run):
+    async def main():
+        async with stream_and_peer() as (stream, _reader, _writer):
+            sending = asyncio.create_task(stream.send_many([bytes(1 << 20)] * 64))
+            await asyncio.sleep(0.1)
+            assert not sending.done()
+            await stream.close(timeout=0.1)
+            with pytest.raises(OSError, match="closed on this side"):
+                await sending
+
+    run(main)
+
+
+def test_abort_is_a_failure_for_those_who_wait(run):
+    async def main():
+        async with stream_and_peer() as (stream, _reader, _writer):
+            receiving = asyncio.create_task(stream.recv())
+            await asyncio.sleep(0)
+            stream.abort()
+            with pytest.raises(ConnectionAbortedError):
+                await receiving
+
+    run(main)
+
+
+def test_a_sender_that_never_waits_leaves_others_their_turn(run):
+    async def main():
+        async with stream_and_peer() as (stream, reader, _writer):
+            turns = 0
+
+            async def other():
+                nonlocal turns
+                while True:
+                    turns += 1
+                    await asyncio.sleep(0)
+
+            async def drain():
+                while await reader.read(1 << 20):
+                    pass
+
+            tasks = [asyncio.create_task(other()), asyncio.create_task(drain())]
+            for _ in range(2000):
+                await stream.send(bytes(1000))
+            assert turns > 20
+            for task in tasks:
+                task.cancel()
+
+    run(main)
+
+
+def test_no_connection_no_properties():
+    with pytest.raises(MisuseError, match="no connection"):
+        aio.FrameStream(U32).peername  # noqa: B018
