@@ -49,6 +49,7 @@ class Endpoint(Turn, asyncio.BufferedProtocol):
 
     def __init__(self, format: FrameFormat = DEFAULT_FORMAT, on_oversize: OnOversize = "raise") -> None:
         Turn.__init__(self, Decoder(format, on_oversize), Encoder(format))
+        self._on_oversize = on_oversize
         self._server: Server | None = None
         self._limits = DEFAULT_LIMITS
         self._skipped = 0  # by a decoder that is forgotten
@@ -163,6 +164,15 @@ class Endpoint(Turn, asyncio.BufferedProtocol):
         """Free what came and what was not sent, at the end."""
         self._skipped = self.skipped
         self._forget(Decoder(self.format))
+
+    def _change_format(self, format: FrameFormat) -> None:
+        """Have frames of another format from now on, those included that are held and not decoded."""
+        self._decoder.feed(b"", 0)  # one that failed says so
+        decoder, encoder = Decoder(format, self._on_oversize), Encoder(format)
+        decoder.feed(self._decoder.detach(), 0)
+        self._skipped = self.skipped
+        self._use(decoder, encoder)
+        self._owe_nothing()  # what is held is no frame of that age
 
     def _end_between_frames(self) -> None:
         """See whether a connection that is to end may do so now."""

@@ -246,8 +246,8 @@ def receiving() -> MisuseError:
     return MisuseError("another recv() is waiting on this stream: one at a time")
 
 
-def received_waits() -> MisuseError:
-    return MisuseError("a payload is received already: recv() it before detach()")
+def received_waits(before: str) -> MisuseError:
+    return MisuseError(f"a payload is received already: recv() it before {before}()")
 
 
 def aborted() -> ConnectionAbortedError:

@@ -29,6 +29,26 @@ def encode_parts(encoder: Encoder, payload: Buffer) -> list[bytes]:
     return [encoder.encode(payload)]
 
 
+def encode_joined_parts(encoder: Encoder, pieces: Sequence[Buffer]) -> list[bytes | memoryview]:
+    """Return the parts of one frame whose payload is `pieces`, one behind the other; what might change is copied."""
+    pieces = tuple(pieces)
+    length = sum(map(len, pieces))  # type: ignore[arg-type]  # what is bytes-like has one
+    if length < GATHER_SIZE or encoder.format.payload_brings_header:
+        return [encoder.encode(b"".join(pieces))]
+    return frame_parts(encoder, [piece[:] if _is_lasting(piece) else b"".join((piece,)) for piece in pieces])
+
+
+def frame_parts(encoder: Encoder, pieces: Sequence[bytes | memoryview]) -> list[bytes | memoryview]:
+    """Return a frame whose payload is `pieces`, as they are."""
+    header = encoder.header(sum(map(len, pieces)))
+    return [part for part in (header, *pieces, trailer_of(encoder.format)) if part]
+
+
+def trailer_of(format: FrameFormat) -> bytes:
+    """Return what stands behind a payload: a netstring's comma."""
+    return b"," if format.trailer_length else b""
+
+
 def encode_many_parts(encoder: Encoder, payloads: Iterable[Buffer]) -> list[bytes]:
     """Return the parts of many frames, in order; each payload as it is when `payloads` yields it."""
     if type(payloads) is list and (frames := encoder.encode_small(payloads, GATHER_SIZE)) is not None:
@@ -46,6 +66,15 @@ def batch_of(format: FrameFormat, payloads: Sequence[bytes]) -> FrameBatch:
 
 def _stays_apart(payload: Buffer) -> TypeGuard[bytes]:
     return type(payload) is bytes and len(payload) >= GATHER_SIZE
+
+
+def _is_lasting(piece: Buffer) -> TypeGuard[bytes | memoryview]:
+    """Tell whether a piece stays apart: large `bytes`, or a plain view of some."""
+    if type(piece) is not memoryview:
+        return _stays_apart(piece)
+    return (
+        type(piece.obj) is bytes and len(piece) >= GATHER_SIZE and piece.c_contiguous and (piece.ndim, piece.format) == (1, "B")
+    )
 
 
 def join_small(parts: list[bytes | memoryview]) -> list[bytes | memoryview]:

@@ -13,11 +13,11 @@ import itertools
 import operator
 import os
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from . import _errors
-from ._parts import GATHER_SIZE
+from ._parts import GATHER_SIZE, frame_parts
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -47,22 +47,23 @@ class SendQueue:
     A payload of 64 KiB or more is **lent, not copied**, whatever contiguous bytes-like object it is: do not change it before it
     is sent. Until then a bytearray cannot be resized, nor a mmap closed. A smaller payload is copied, and may change at once.
 
-    `encoder`: the `Encoder`. `copy_mutable`: copy large payloads too, except `bytes`, which cannot change. A queue serves one
-    stream, and one caller at a time. What its operations cost does not depend on how much waits.
+    `encoder`: the `Encoder`, which may be replaced: what waits stays as it is. `copy_mutable`: copy large payloads too, except
+    `bytes`, which cannot change. A queue serves one stream, and one caller at a time. What its operations cost does not depend
+    on how much waits.
     """
 
     __slots__ = (
         "_copy_mutable",
-        "_encoder",
         "_lent",
         "_parts",
         "_pending",
         "_small",
         "_small_length",
+        "encoder",
     )
 
     def __init__(self, encoder: Encoder, *, copy_mutable: bool = False) -> None:
-        self._encoder = encoder
+        self.encoder = encoder
         self._copy_mutable = copy_mutable
         self._parts: deque[memoryview] = deque()  # none of them empty
         self._small: list[bytes | memoryview] = []  # to be joined to the part behind those
@@ -86,7 +87,7 @@ class SendQueue:
         if self._is_lent(payload):
             self._append_all(self._lend(payload))
         else:
-            self._append(self._encoder.encode(payload))
+            self._append(self.encoder.encode(payload))
 
     def put_many(self, payloads: Iterable[Buffer]) -> None:
         """Queue the frames of all `payloads`, any iterable, or none of them; otherwise as `put`.
@@ -98,8 +99,17 @@ class SendQueue:
             if lent:
                 parts += itertools.chain.from_iterable(map(self._lend, run))
             else:
-                parts.append(self._encoder.encode_many(run))
+                parts.append(self.encoder.encode_many(run))
         self._append_all(parts)
+
+    def put_parts(self, pieces: Sequence[Buffer]) -> None:
+        """Queue one frame whose payload is `pieces`, one behind the other, of which large ones are lent; otherwise as `put`."""
+        pieces = [*pieces]
+        if self.encoder.format.payload_brings_header or not any(map(self._is_lent, pieces)):
+            self.put(b"".join(pieces))
+            return
+        apart = [memoryview(piece).cast("B") if self._is_lent(piece) else b"".join((piece,)) for piece in pieces]
+        self._append_all(frame_parts(self.encoder, apart))
 
     def put_batch(self, batch: FrameBatch) -> None:
         """Queue the frames of `batch` as they came, without a copy if they are many; its format has to be the encoder's."""
@@ -150,7 +160,7 @@ class SendQueue:
         self._small_length = self._pending = self._lent = 0
 
     def __repr__(self) -> str:
-        return f"<SendQueue {self._encoder.format}: pending={self._pending}>"
+        return f"<SendQueue {self.encoder.format}: pending={self._pending}>"
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         raise _errors.not_copyable("SendQueue")
@@ -170,7 +180,7 @@ class SendQueue:
     def _lend(self, payload: Buffer) -> tuple[bytes | memoryview, ...]:
         """Return the parts of a large payload's frame."""
         view = memoryview(payload).cast("B")
-        header, trailer = self._encoder.encode_around(view)
+        header, trailer = self.encoder.encode_around(view)
         return header, view, trailer
 
     def _append_all(self, parts: Iterable[bytes | memoryview]) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Self
 from . import _errors
 from ._endpoint import LOOK_SECONDS, READ_LIMIT, Endpoint
 from ._errors import EndOfStreamError, FrameError, MisuseError
-from ._parts import DEFAULT_FORMAT, OnOversize, batch_of, encode_many_parts, encode_parts
+from ._parts import DEFAULT_FORMAT, OnOversize, batch_of, encode_joined_parts, encode_many_parts, encode_parts
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -36,6 +36,7 @@ class FrameStream(Endpoint):
     def __init__(self, format: FrameFormat = DEFAULT_FORMAT, on_oversize: OnOversize = "raise") -> None:
         super().__init__(format, on_oversize)
         self._received: list[bytes] | FrameBatch = []  # at most one payload, which was completed before anybody took it
+        self._in_message = False
         self._receiver: asyncio.Future[None] | None = None  # the recv() or recv_batch() that waits
         self._wants_payload = True  # it is a recv()
         self._writable: asyncio.Event | None = None  # while the peer does not take what is sent
@@ -45,6 +46,20 @@ class FrameStream(Endpoint):
         self._taken = 0  # payloads that recv() had without waiting
         self._end: Exception | None = None  # what recv() raises from now on
         self._sending_end: Exception | None = None  # what send() raises from now on
+
+    @property
+    def in_message(self) -> bool:
+        """Whether a message of several frames is under way, which a handler says by setting it; False at first.
+
+        While it does, a server that closes with grace lets `recv` wait on, between two frames as well.
+        """
+        return self._in_message
+
+    @in_message.setter
+    def in_message(self, value: bool) -> None:
+        self._in_message = value
+        if self._draining:
+            self._wake_receiver()
 
     async def send(self, payload: Buffer) -> None:
         """Send a payload, and wait while the peer does not take what was sent before.
@@ -57,6 +72,13 @@ class FrameStream(Endpoint):
     async def send_many(self, payloads: Iterable[Buffer]) -> None:
         """Send payloads, all or none of them; otherwise as `send`."""
         await self._send(encode_many_parts(self._encoder, payloads))
+
+    async def send_parts(self, parts: Sequence[Buffer]) -> None:
+        """Send one payload, which is `parts`, one behind the other; otherwise as `send`.
+
+        Large `bytes` among them, and plain memoryviews of such, are sent as they are; anything else is copied.
+        """
+        await self._send(encode_joined_parts(self._encoder, parts))
 
     async def send_batch(self, batch: FrameBatch) -> None:
         """Send the frames of `batch` on as they came, which has to be in this connection's format; otherwise as `send`."""
@@ -120,6 +142,18 @@ class FrameStream(Endpoint):
         except EndOfStreamError:
             raise StopAsyncIteration from None
 
+    def change_format(self, format: FrameFormat) -> None:
+        """Have frames of `format` from now on, in both directions: after a handshake that grants more, or another protocol.
+
+        What came and belongs to no received payload is decoded by it, with errors' offsets counted from there; what was sent
+        leaves as it was. Raise what `recv` raises once the stream has ended, and `MisuseError` as `detach` does.
+        """
+        self._raise_end()
+        if self._received:
+            raise _errors.received_waits("change_format")
+        self._change_format(format)
+        self._wake_receiver()
+
     def detach(self) -> tuple[asyncio.Transport, bytes]:
         """Hand over the transport, paused, and the bytes that came and belong to no received payload; the stream is closed.
 
@@ -131,7 +165,7 @@ class FrameStream(Endpoint):
         if isinstance(self._end, MisuseError):
             raise _errors.again(self._end)
         if self._received:
-            raise _errors.received_waits()
+            raise _errors.received_waits("detach")
         tail = self._decoder.detach()
         self._flush()
         self._pause_reading(True)
@@ -315,7 +349,7 @@ class FrameStream(Endpoint):
         if self._at_eof or self._failure is not None:
             self._end = _errors.why_ended(self._decoder.finish) if self._at_eof else self._failure
             self._raise_end()
-        if self._draining and self._between_frames():
+        if self._draining and not self._in_message and self._between_frames():
             self._end = EndOfStreamError()
             self._raise_end()
 

@@ -35,9 +35,7 @@ cdef class Turn:
     cdef public bint _gathers, _in_place, _deaf, _corked, _draining, _reading_paused, _watched
 
     def __init__(self, decoder, encoder):
-        self._decoder = decoder
-        self._encoder = encoder
-        self._own = decoder if type(decoder) is Decoder else None
+        self._use(decoder, encoder)
         self._unsent = []
         self._watched = True
         self._owed = -1
@@ -71,10 +69,15 @@ cdef class Turn:
             return self._decoder.feed_batch(PyBytes_FromStringAndSize(<const char *>self._start, nbytes))
         return self._decoder.feed_batch(bytes(self._memory[:nbytes]))
 
+    def _use(self, decoder, encoder):
+        """Decode and encode with these from now on."""
+        self._decoder = decoder
+        self._encoder = encoder
+        self._own = decoder if type(decoder) is Decoder else None
+
     def _forget(self, decoder):
         """Have a decoder that holds nothing: a connection that is over may be kept for long, by cycles that its end leaves."""
-        self._decoder = decoder
-        self._own = None
+        self._use(decoder, self._encoder)
         self._unsent = []
 
     cpdef bint _queue(self, list parts) except -1:

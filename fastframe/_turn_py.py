@@ -29,8 +29,7 @@ class Turn:
     """Receive into the memory that is right for what is expected; have all that is sent in one turn leave in one write."""
 
     def __init__(self, decoder: Decoder, encoder: Encoder) -> None:
-        self._decoder = decoder
-        self._encoder = encoder
+        self._use(decoder, encoder)
         self._memory = NO_MEMORY
         self._transport: Any = None
         self._loop: Any = None  # asked once: before 3.12 that is a system call
@@ -74,9 +73,14 @@ class Turn:
 
         def _watch(self, watched: bool) -> None: ...
 
+    def _use(self, decoder: Decoder, encoder: Encoder) -> None:
+        """Decode and encode with these from now on."""
+        self._decoder = decoder
+        self._encoder = encoder
+
     def _forget(self, decoder: Decoder) -> None:
         """Have a decoder that holds nothing: a connection that is over may be kept for long, by cycles that its end leaves."""
-        self._decoder = decoder
+        self._use(decoder, self._encoder)
         self._unsent = []
 
     def _queue(self, parts: Sequence[bytes | memoryview]) -> bool:

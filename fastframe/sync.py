@@ -16,7 +16,7 @@ import socket
 import ssl as tls
 import struct
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Final, Self
 
@@ -56,6 +56,8 @@ class FrameSocket:
     def __init__(self, socket: Socket, format: FrameFormat = DEFAULT_FORMAT, on_oversize: OnOversize = "raise") -> None:
         self._socket = socket
         self._decoder = Decoder(format, on_oversize)
+        self._on_oversize = on_oversize
+        self._skipped = 0  # by a decoder of a former format
         self._unsent = SendQueue(Encoder(format), copy_mutable=True)
         self._max_parts = 1 if isinstance(socket, tls.SSLSocket) else MAX_PARTS  # TLS has no gathered writes
         self._end: Exception | None = None  # what recv() raises from now on
@@ -84,7 +86,7 @@ class FrameSocket:
     @property
     def skipped(self) -> int:
         """How many oversize frames were skipped."""
-        return self._decoder.skipped
+        return self._skipped + self._decoder.skipped
 
     def abort(self) -> None:
         """Cut the connection now, with a reset where there is such a thing; what was not sent yet is lost."""
@@ -106,6 +108,14 @@ class FrameSocket:
     def send_many(self, payloads: Iterable[Buffer], timeout: float | None = None) -> None:
         """Send payloads, all or none of them; otherwise as `send`."""
         self._unsent.put_many(payloads)
+        self._send(timeout)
+
+    def send_parts(self, parts: Sequence[Buffer], timeout: float | None = None) -> None:
+        """Send one payload, which is `parts`, one behind the other; otherwise as `send`.
+
+        Large `bytes` among them are sent as they are; anything else is copied.
+        """
+        self._unsent.put_parts(parts)
         self._send(timeout)
 
     def send_batch(self, batch: FrameBatch, timeout: float | None = None) -> None:
@@ -168,6 +178,20 @@ class FrameSocket:
             return self.recv()
         except EndOfStreamError:
             raise StopIteration from None
+
+    def change_format(self, format: FrameFormat) -> None:
+        """Have frames of `format` from now on, in both directions: after a handshake that grants more, or another protocol.
+
+        What came and belongs to no received payload is decoded by it, with errors' offsets counted from there; what was sent
+        leaves as it was. Raise what `recv` raises once the stream has ended, and `MisuseError` as `detach` does.
+        """
+        if self._end is not None:
+            raise _errors.again(self._end)
+        self._decoder.feed(b"", 0)  # one that failed says so
+        decoder, encoder = Decoder(format, self._on_oversize), Encoder(format)
+        decoder.feed(self._decoder.detach(), 0)
+        self._skipped = self.skipped
+        self._decoder, self._unsent.encoder = decoder, encoder
 
     def detach(self) -> tuple[Socket, bytes]:
         """Hand over the socket, and the bytes that came and belong to no received payload; this object is closed then.

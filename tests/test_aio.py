@@ -1,4 +1,4 @@
-"""What only the asyncio front has: callbacks, the server. See test_stream.py for `FrameStream`, test_fronts.py for both fronts."""
+"""What only the asyncio front has: callbacks, the server. More is in test_stream.py, and for both fronts in test_fronts.py."""
 
 import asyncio
 import contextlib

@@ -33,7 +33,7 @@ from peers import (
 )
 from vectors import frame
 
-from fastframe import FrameError, _kernel, aio
+from fastframe import FrameError, FrameFormat, _kernel, aio
 from fastframe.aio import Limits
 
 T = 0.1
@@ -276,6 +276,27 @@ def test_a_connection_that_timed_out_is_no_timeout_of_recv(leap):
             await gone(server)
             await until(lambda: handler.error)
             assert str(handler.error) == "the peer's machine does not answer any more"
+
+    leap(main)
+
+
+@pytest.mark.parametrize("tail", [b"", b"abc", b"\0\0"])
+def test_what_is_held_when_the_format_changes_begins_a_frame_then(leap, tail):
+    async def upgrading(stream):
+        with contextlib.suppress(TimeoutError):
+            await stream.recv(timeout=0.7 * T)
+        stream.change_format(FrameFormat("u8") if tail == b"abc" else U32)
+        await stream.recv()
+
+    async def main():
+        async with serving(upgrading, frame_timeout=T) as server, peer_of(server) as peer:
+            await peer.send(tail)
+            if tail:
+                await gone(server, after=1.7 * T)
+                assert counted(server) == {"frames_overdue": 1}
+            else:
+                await asyncio.sleep(3 * T)
+                assert server.connections == 1
 
     leap(main)
 

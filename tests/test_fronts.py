@@ -23,6 +23,7 @@ from vectors import frame
 
 from fastframe import (
     CorruptFrameError,
+    Encoder,
     EndOfStreamError,
     FrameFormat,
     FrameTooLargeError,
@@ -54,7 +55,7 @@ class Threaded:
 
     def __getattr__(self, name):
         attribute = getattr(self.blocking, name)
-        if name not in ("send", "send_many", "send_batch", "recv", "recv_batch", "close"):
+        if name not in ("send", "send_many", "send_parts", "send_batch", "recv", "recv_batch", "close"):
             return attribute
         return lambda *args, **kwargs: asyncio.to_thread(attribute, *args, **kwargs)
 
@@ -423,6 +424,65 @@ def test_a_payload_over_the_limit_is_not_sent_nor_its_batch(play):
             await stream.send(bytes(U32.max_payload_length + 1))
         with pytest.raises(FrameTooLargeError):
             await stream.send_many([b"good", bytes(U32.max_payload_length + 1)])
+        await stream.send(b"next")
+        assert await peer.recv(8) == frame(b"next")
+
+    play(scenario)
+
+
+LARGE = b"L" * (1 << 17)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        (),
+        (b"",),
+        (b"a", b"", b"bc"),
+        (b"h", LARGE),
+        (LARGE, LARGE, b"t"),
+        (bytearray(LARGE), b"m"),
+        (memoryview(LARGE)[1:], b"v"),
+    ],
+    ids=["none", "empty", "small", "large", "two-large", "mutable", "view"],
+)
+@pytest.mark.parametrize("text", ["u32be", "netstring", "u32be,strip=0"])
+def test_parts_are_sent_as_one_payload(play, parts, text):
+    fmt = FrameFormat.parse(text)
+    payload = b"".join(parts)
+    if text.endswith("strip=0"):  # it brings its header
+        parts = (struct.pack(">I", len(payload)), *parts)
+        payload = b"".join(parts)
+
+    async def scenario(stream, peer):
+        wire = Encoder(fmt).encode(payload) + Encoder(fmt).encode(b"\0\0\0\4next")
+        receiving = asyncio.create_task(peer.recv(len(wire)))
+        await stream.send_parts(parts)
+        await stream.send(b"\0\0\0\4next")
+        assert await receiving == wire
+
+    play(scenario, fmt)
+
+
+def test_parts_may_change_after_they_were_sent(play):
+    async def scenario(stream, peer):
+        parts = [b"head", bytearray(b"m" * 100_000), LARGE, bytearray(b"small")]
+        wire = frame(b"".join(parts))
+        receiving = asyncio.create_task(peer.recv(len(wire)))
+        with memoryview(LARGE) as view:
+            await stream.send_parts([*parts[:2], view, parts[3]])
+        parts[1][:] = bytes(100_000)
+        parts[3].clear()
+        assert await receiving == wire
+
+    play(scenario)
+
+
+def test_parts_over_the_limit_or_of_no_bytes_are_not_sent(play):
+    async def scenario(stream, peer):
+        for parts, error in ((LARGE, bytes(U32.max_payload_length)), FrameTooLargeError), ((LARGE, 7), TypeError):
+            with pytest.raises(error):
+                await stream.send_parts(parts)
         await stream.send(b"next")
         assert await peer.recv(8) == frame(b"next")
 
@@ -855,6 +915,76 @@ def test_detach_hands_over_every_byte_behind_the_last_frame_of_a_batch(play, tai
             under.close()
         else:
             under.abort()
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("cut", range(len(b"5:hello,3:xyz,") + 1))
+def test_the_format_may_change_behind_any_payload(play, cut):
+    async def scenario(stream, peer):
+        await stream.send(b"old")
+        await peer.send(frame(b"upgrade") + b"5:hello,3:xyz,"[:cut])
+        assert await stream.recv() == b"upgrade"
+        stream.change_format(FrameFormat("netstring"))
+        assert stream.format == FrameFormat("netstring")
+        await stream.send(b"new")
+        assert await peer.recv(13) == frame(b"old") + b"3:new,"
+        await peer.send(b"5:hello,3:xyz,"[cut:])
+        assert await receive(stream, 2, ["recv", "recv_batch"]) == [b"hello", b"xyz"]
+
+    play(scenario)
+
+
+def test_another_limit_holds_for_a_frame_that_has_begun(play):
+    async def scenario(stream, peer):
+        await peer.send(frame(b"hi") + frame(b"x" * 100)[:50])
+        assert await stream.recv() == b"hi"
+        with pytest.raises(FrameTooLargeError):
+            await stream.send(b"x" * 100)
+        stream.change_format(U32)
+        await stream.send(b"x" * 100)
+        await peer.send(frame(b"x" * 100)[50:])
+        assert await stream.recv() == b"x" * 100
+
+    play(scenario, FrameFormat("u32be", max_payload_length=10))
+
+
+def test_a_large_frame_that_was_begun_is_decoded_anew(play):
+    wire = frame(b"\0" * (1 << 20))
+
+    async def scenario(stream, peer):
+        await peer.send(wire[:700_000])
+        with pytest.raises(TimeoutError):
+            await stream.recv(timeout=0.05)
+        stream.change_format(FrameFormat("u32be", max_payload_length=2 << 20, initial_bytes_to_strip=0))
+        sending = asyncio.create_task(peer.send(wire[700_000:]))
+        assert await stream.recv() == wire
+        await sending
+
+    play(scenario)
+
+
+def test_what_was_skipped_before_the_format_changed_counts(play):
+    async def scenario(stream, peer):
+        await peer.send(frame(b"long") + frame(b"a") + frame(b"longer") + frame(b"b"))
+        assert await stream.recv() == b"a"
+        stream.change_format(FrameFormat("u32be", max_payload_length=5))
+        assert await stream.recv() == b"b"
+        assert stream.skipped == 2
+
+    play(scenario, FrameFormat("u32be", max_payload_length=3), on_oversize="skip")
+
+
+def test_the_format_of_what_has_ended_cannot_change(play):
+    async def scenario(stream, peer):
+        await peer.send(b"\xff" * 4)
+        with pytest.raises(FrameTooLargeError):
+            await stream.recv()
+        with pytest.raises(FrameTooLargeError):
+            stream.change_format(U32)
+        await stream.close(timeout=0.05)
+        with pytest.raises((MisuseError, FrameTooLargeError)):
+            stream.change_format(U32)
 
     play(scenario)
 

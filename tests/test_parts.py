@@ -2,7 +2,7 @@ import pytest
 from vectors import frame
 
 from fastframe import FrameError, FrameFormat, FrameTooLargeError
-from fastframe._parts import GATHER_SIZE, batch_of, encode_many_parts, encode_parts
+from fastframe._parts import GATHER_SIZE, batch_of, encode_joined_parts, encode_many_parts, encode_parts
 
 LARGE = bytes(GATHER_SIZE)
 
@@ -61,3 +61,21 @@ def test_a_large_netstring_is_not_copied_and_has_its_comma(codec):
     payload = bytes(GATHER_SIZE)
     header, same, comma = encode_parts(codec.Encoder(FrameFormat("netstring")), payload)
     assert (header, same is payload, comma) == (b"%d:" % GATHER_SIZE, True, b",")
+
+
+def test_of_the_pieces_of_a_payload_only_large_ones_that_cannot_change_stay_apart(codec):
+    view, wide = memoryview(LARGE + b"x")[1:], memoryview(LARGE).cast("I")
+    pieces = [b"head", LARGE, bytearray(LARGE), view, wide, b""]
+    header, *parts, comma = encode_joined_parts(codec.Encoder(FrameFormat("netstring")), pieces)
+    view.release()
+    assert (
+        header + b"".join(parts) + comma
+        == b"%d:" % (4 * len(LARGE) + 4) + b"head" + 2 * LARGE + LARGE[1:] + b"x" + LARGE + comma
+    )
+    assert parts[1] is LARGE
+    assert [type(part) for part in parts[2:]] == [bytes, memoryview, bytes]
+    assert parts[3].obj is not None
+
+
+def test_small_pieces_cost_one_part(codec):
+    assert encode_joined_parts(codec.Encoder(FrameFormat()), (b"a", b"b")) == [frame(b"ab")]

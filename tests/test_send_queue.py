@@ -250,6 +250,21 @@ def test_memory_of_any_format_leaves_as_bytes(codec, kind):
     assert drain(queue, [1 << 20]) == 2 * codec.Encoder(U32).encode(LARGE)
 
 
+def test_parts_of_a_payload_are_lent_if_they_are_large(codec):
+    queue = SendQueue(codec.Encoder(FrameFormat("netstring")))
+    large = bytearray(b"L" * GATHER_SIZE)
+    queue.put_parts([b"a", large, b"b", b""])
+    queue.encoder = codec.Encoder(FrameFormat("u8"))
+    queue.put_parts((b"c", memoryview(b"d")))
+    assert [bytes(part) for part in queue.buffers()] == [b"65538:a", large, b"b,\2cd"]
+    assert queue.buffers()[1].obj is large
+    with pytest.raises(FrameTooLargeError):
+        queue.put_parts([large])
+    with pytest.raises(TypeError):
+        queue.put_parts([large, 3])
+    assert queue.pending == GATHER_SIZE + 12
+
+
 def test_a_large_payload_costs_no_memory(codec):
     queue = SendQueue(codec.Encoder(U32))
     for payload in (bytes(64 << 20), bytearray(64 << 20)):

@@ -673,6 +673,37 @@ def test_recv_tells_a_handler_that_the_server_closes(run, kind):
     assert told == [b"first", b"second", "end"]
 
 
+@pytest.mark.parametrize("waits", [False, True])
+@pytest.mark.parametrize("method", ["recv", "recv_batch"])
+def test_a_message_of_several_frames_is_waited_for(run, kind, method, waits):
+    told = []
+
+    async def handler(stream):
+        stream.in_message = True
+        while len(told) < 2:
+            told.extend(await stream.recv() if method == "recv" else b"".join(await stream.recv_batch()))
+        if waits:
+            asyncio.get_running_loop().call_later(T / 10, setattr, stream, "in_message", False)
+        else:
+            stream.in_message = False
+        with pytest.raises(EndOfStreamError):
+            await getattr(stream, method)()
+        await stream.send(b"goodbye")
+
+    async def main():
+        async with serving(handler, kind) as server, peer_of(server, kind) as peer:
+            await peer.send(frame(b"1"))
+            await until(lambda: told)
+            async with closing(server):
+                await asyncio.sleep(T)
+                await peer.send(frame(b"2"))
+                assert await peer.recv() == frame(b"goodbye")
+                await peer.end()
+
+    run(main)
+    assert bytes(told) == b"12"
+
+
 @pytest.mark.parametrize("grace", [0, T])
 def test_a_handler_may_close_the_server(run, grace):
     closed = []

@@ -129,6 +129,42 @@ def test_a_payload_that_completes_as_its_recv_is_cancelled_is_in_the_next_batch(
     run(main)
 
 
+def test_the_format_cannot_change_while_a_payload_waits(run):
+    async def main():
+        async with stream_and_peer() as (stream, _reader, writer):
+            receiving = asyncio.create_task(stream.recv())
+            await asyncio.sleep(0)
+            writer.write(frame(b"kept"))
+            await until(lambda: stream._received)
+            receiving.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await receiving
+            with pytest.raises(MisuseError, match="before change_format"):
+                stream.change_format(FrameFormat("netstring"))
+            assert await stream.recv() == b"kept"
+            stream.change_format(FrameFormat("netstring"))
+            await stream.close()
+            with pytest.raises(MisuseError, match="close"):
+                stream.change_format(U32)
+
+    run(main)
+
+
+@pytest.mark.parametrize("method", ["recv", "recv_batch"])
+def test_who_waits_looks_again_when_the_format_changes(run, method):
+    async def main():
+        async with stream_and_peer() as (stream, _reader, writer):
+            receiving = asyncio.create_task(getattr(stream, method)())
+            await asyncio.sleep(0)
+            writer.write(b"0:,")  # three of four bytes of a length
+            await until(lambda: stream._decoder.pending)
+            stream.change_format(FrameFormat("netstring"))
+            received = await receiving
+            assert (received if method == "recv" else received[0]) == b""
+
+    run(main)
+
+
 def test_one_task_at_a_time_may_receive_batches(run):
     async def main():
         async with stream_and_peer() as (stream, _reader, writer):
