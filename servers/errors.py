@@ -58,6 +58,7 @@ ERRNOS: Final = {
     errno.EMFILE: "busy",
     errno.ENFILE: "busy",
     errno.EBUSY: "busy",
+    errno.EAGAIN: "busy",
     errno.ETXTBSY: "busy",
     errno.EIO: "io_error",
 }
