@@ -1,0 +1,317 @@
+"""Uploads that are not whole yet: files in one hidden directory of the root, from where a whole one is renamed to its name.
+
+    open, resume, write, write, ...   and then   commit    the name is there, whole and on disk
+                                                 keep      to be resumed, by another connection or server
+                                                 discard   gone
+
+Who has opened a partial holds a lock on its file (flock), which ends with the process, however that ends. Its name comes from
+what the client says of its file, so that the same file finds it again; whether the bytes are the same, a digest of them
+proves. So nothing of an upload is ever synced but the whole of it: what a crash did to the bytes, the proof finds out.
+
+A failed fsync is final. The kernel may have dropped the pages that it could not write and says so once (PostgreSQL's
+"fsyncgate"): another fsync would succeed, and lie.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import hmac
+import io
+import json
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from . import digests, placing
+from .errors import OperationError, from_oserror
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+    from .root import Root
+
+READ_SIZE: Final = 1024 * 1024  # bytes read at once for a proof
+IOV_MAX: Final = 1024  # buffers that the kernel takes at once: limits.h of Linux, macOS and the BSDs
+OPEN_TRIES: Final = 100  # each is lost to somebody who ended the same partial in that moment
+
+
+@dataclass(frozen=True)
+class Upload:
+    """What a client says that it will send."""
+
+    name: str
+    size: int  # bytes
+    modified: int  # nanoseconds since 1970
+    mode: int  # permissions: 0o777
+    owner: str  # who is authenticated, "" for nobody
+
+    def key(self) -> str:
+        """Return the name of its partial: the same for the same file, as far as the client says."""
+        said = json.dumps([self.owner, self.name, self.size, self.modified])
+        return hashlib.sha256(said.encode("ascii")).hexdigest()[:32]
+
+
+class Staging:
+    """The directory of partials. Any number of threads and processes may have one for the same root."""
+
+    DIRECTORY = ".fastframe-uploads"
+
+    def __init__(self, root: Root, lifetime: float = 7 * 24 * 3600.0) -> None:
+        self._root = root
+        self._lifetime = lifetime
+
+    def check(self, upload: Upload, *, replace: bool) -> None:
+        """Raise OperationError if a commit would be refused now: better before the first byte than after the last.
+
+        exists, not_a_file, name_conflict, unsupported (its name is on another file system), what the root says of the name.
+        """
+        with _told(upload.name), self._parent(upload) as (parent, last), self.directory(create=True) as directory:
+            if os.fstat(parent).st_dev != os.fstat(directory).st_dev:
+                raise OperationError("unsupported", placing.OTHER_DEVICE)
+            placing.check(parent, last, replace=replace)
+
+    def open(self, upload: Upload) -> Partial:
+        """Create the partial of `upload`, or open the one that is there.
+
+        Raise OperationError: busy, if another connection or process has it; disk_full, if there is no room for what is
+        missing; what the disk says.
+        """
+        with _told(upload.name), self.directory(create=True) as directory:
+            partial = Partial(self, upload, _open_locked(directory, upload.key(), os.O_RDWR | os.O_CREAT))
+            try:
+                _check_space(directory, upload.size - partial.size)
+            except BaseException:
+                partial.keep()
+                raise
+            return partial
+
+    def size_of(self, upload: Upload) -> int:
+        """Return the bytes of its partial, 0 if there is none; raise OperationError."""
+        with _told(upload.name), contextlib.suppress(FileNotFoundError), self.directory() as directory:
+            info = os.stat(upload.key(), dir_fd=directory, follow_symlinks=False)
+            return info.st_size if info.st_nlink == 1 else 0
+        return 0
+
+    def remove_expired(self) -> int:
+        """Remove the partials not written to for the lifetime, unless they are open; return how many; raise OperationError."""
+        with _told("uploads"), contextlib.suppress(FileNotFoundError), self.directory() as directory:
+            return sum(self._remove_if_expired(directory, key) for key in os.listdir(directory))
+        return 0
+
+    def place(self, upload: Upload, *, replace: bool) -> None:
+        """Give the partial its name: `placing.place`, and what the root says of the name."""
+        with self.directory() as directory, self._parent(upload) as (parent, last):
+            placing.place(directory, upload.key(), parent, last, replace=replace)
+
+    @contextlib.contextmanager
+    def directory(self, *, create: bool = False) -> Iterator[int]:
+        """Open the directory of partials, for as long as it is used; raise OSError."""
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        with _closing(self._root.open_directory("")) as top:  # its own name is one that the root refuses
+            if create:
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(self.DIRECTORY, 0o700, dir_fd=top)
+            descriptor = os.open(self.DIRECTORY, flags, dir_fd=top)
+        with _closing(descriptor):
+            yield descriptor
+
+    @contextlib.contextmanager
+    def _parent(self, upload: Upload) -> Iterator[tuple[int, str]]:
+        """Open the directory that the upload's name is in; raise OperationError."""
+        descriptor, last = self._root.open_parent(upload.name)
+        with _closing(descriptor):
+            yield descriptor, last
+
+    def _remove_if_expired(self, directory: int, key: str) -> bool:
+        with contextlib.suppress(OSError, OperationError):  # gone, or in use; nothing that concerns the others
+            if not self._is_expired(os.stat(key, dir_fd=directory, follow_symlinks=False)):
+                return False  # and it was not even locked: who opens it now is not told that it is busy
+            with _open_locked(directory, key, os.O_RDWR) as file:
+                if self._is_expired(os.fstat(file.fileno())):
+                    os.unlink(key, dir_fd=directory)
+                    return True
+        return False
+
+    def _is_expired(self, info: os.stat_result) -> bool:
+        """Tell by the time of change, since that of modification becomes the client's before a commit that may fail."""
+        return time.time() - info.st_ctime > self._lifetime
+
+
+class Partial:
+    """An upload on its way, locked until `commit`, `keep` or `discard` ends it; those two do nothing to one that has ended.
+
+    One thread at a time. One that is dropped is kept, with a ResourceWarning.
+    """
+
+    def __init__(self, staging: Staging, upload: Upload, file: io.FileIO) -> None:
+        self._staging = staging
+        self._upload = upload
+        self._file = file
+        self.size = os.fstat(file.fileno()).st_size  # bytes in it
+        self._is_proven = not self.size
+
+    def resume(self, offset: int, digest: str, proof: str) -> digests.Hasher:
+        """Cut it to its first `offset` bytes if `proof` is their digest, and return the hasher to go on with.
+
+        At offset 0 that needs no proof. Raise OperationError: not_same_file, if the client has other bytes there, or more
+        than are here, or asks for the digest `none`, which proves nothing; unsupported, for an unknown digest.
+        """
+        hasher = digests.new(digest)
+        with _told(self._upload.name):
+            if offset and not self._is_proof(hasher, offset, proof):
+                raise OperationError("not_same_file")
+            os.ftruncate(self._file.fileno(), offset)
+        self.size = offset
+        self._is_proven = True
+        return hasher
+
+    def write(self, chunks: Sequence[Buffer]) -> None:
+        """Append all of `chunks`; raise OperationError: wrong_size, before the upload would be too long; what the disk says.
+
+        After an error `size` is what was written. What was there when it was opened has to be resumed first.
+        """
+        views = [memoryview(chunk).cast("B") for chunk in chunks if memoryview(chunk).nbytes]
+        if sum(map(len, views)) > self._upload.size - self.size:
+            raise OperationError("wrong_size")
+        self._check_proven()
+        with _told(self._upload.name):
+            while views:
+                written = os.pwritev(self._file.fileno(), views[:IOV_MAX], self.size)
+                self.size += written
+                views = _after(views, written)
+
+    def commit(self, *, replace: bool) -> None:
+        """Give it its name; on return it is on disk, whole.
+
+        Raise OperationError: wrong_size, if it is not whole; what `placing.place` and the root refuse; what the disk says.
+        Then it is still to be kept or discarded, except that it is discarded if it could not be synced.
+        """
+        if self.size != self._upload.size:
+            raise OperationError("wrong_size")
+        self._check_proven()
+        with _told(self._upload.name):
+            self._sync()
+            self._staging.place(self._upload, replace=replace)
+        self._close()
+
+    def keep(self) -> None:
+        """End here; what there is can be resumed."""
+        if self.size:
+            self._close()
+        else:
+            with contextlib.suppress(OperationError):
+                self.discard()
+
+    def discard(self) -> None:
+        """Remove it; raise OperationError."""
+        if self._file.closed:
+            return
+        with _told(self._upload.name), self._file, self._staging.directory() as directory:
+            if _has_name(directory, self._upload.key(), self._file):  # else it is the partial of somebody who came later
+                os.unlink(self._upload.key(), dir_fd=directory)
+
+    def _is_proof(self, hasher: digests.Hasher, offset: int, proof: str) -> bool:
+        """Hash the first `offset` bytes; tell whether they are there and `proof` is their digest."""
+        buffer = memoryview(bytearray(READ_SIZE))
+        position = 0
+        while position < offset:
+            count = os.preadv(self._file.fileno(), [buffer[: offset - position]], position)
+            if not count:
+                return False
+            hasher.update(buffer[:count])
+            position += count
+        digest = hasher.hexdigest()
+        return digest != "" and hmac.compare_digest(digest.encode("ascii"), proof.encode("utf-8", "surrogatepass"))
+
+    def _close(self) -> None:
+        with contextlib.suppress(OSError):  # data that could not be written: fsync has told, or a proof will find it
+            self._file.close()
+
+    def _check_proven(self) -> None:
+        if not self._is_proven:
+            raise OperationError("not_same_file")
+
+    def _sync(self) -> None:
+        """Put the file on disk, with the mode and time that the client said; raise OSError, and it is discarded."""
+        descriptor = self._file.fileno()
+        os.fchmod(descriptor, self._upload.mode & 0o777)
+        os.utime(descriptor, ns=(self._upload.modified, self._upload.modified))
+        try:
+            os.fsync(descriptor)
+        except OSError:
+            with contextlib.suppress(OperationError):  # the first error is the one to tell
+                self.discard()
+            raise
+
+
+def _open_locked(directory: int, key: str, flags: int) -> io.FileIO:
+    """Open and lock the partial of that name; raise OperationError (busy) if somebody else has it, or OSError."""
+    for _ in range(OPEN_TRIES):
+        file = io.FileIO(os.open(key, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=directory), "r+")
+        try:
+            if not placing.lock(file.fileno()):
+                break
+            if _is_partial(directory, key, file):
+                return file
+        except BaseException:
+            file.close()
+            raise
+        file.close()
+    file.close()
+    raise OperationError("busy")
+
+
+def _is_partial(directory: int, key: str, file: io.FileIO) -> bool:
+    """Tell whether a locked file still is what has this name, and only this.
+
+    Between opening and locking it may have been committed or removed. If it has another name, a crash came between the two
+    steps of a commit: it is a whole file, not to be touched, and only its name here goes.
+    """
+    if not _has_name(directory, key, file):
+        return False
+    if os.fstat(file.fileno()).st_nlink > 1:
+        os.unlink(key, dir_fd=directory)
+        return False
+    return True
+
+
+def _has_name(directory: int, key: str, file: io.FileIO) -> bool:
+    try:
+        return os.path.samestat(os.stat(key, dir_fd=directory, follow_symlinks=False), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
+
+
+def _after(views: list[memoryview], written: int) -> list[memoryview]:
+    """Return what is left of `views` without their first `written` bytes."""
+    for index, view in enumerate(views):
+        if written < len(view):
+            return [view[written:], *views[index + 1 :]]
+        written -= len(view)
+    return []
+
+
+def _check_space(directory: int, wanted: int) -> None:
+    space = os.fstatvfs(directory)
+    if space.f_blocks and wanted > space.f_bavail * space.f_frsize:  # no blocks at all: it does not say
+        raise OperationError("disk_full")
+
+
+@contextlib.contextmanager
+def _closing(descriptor: int) -> Iterator[int]:
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _told(name: str) -> Iterator[None]:
+    """Turn an OSError into what the peer is told that sent `name`."""
+    try:
+        yield
+    except OSError as error:
+        raise from_oserror(error, name) from error
