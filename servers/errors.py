@@ -5,7 +5,9 @@ The sentence names what the peer named, never a path of the server, and nothing 
 
 from __future__ import annotations
 
+import contextlib
 import errno
+from collections.abc import Iterator
 from typing import Final
 
 # Every code, with what it tells a client. docs/protocol.md has the same list.
@@ -37,6 +39,7 @@ CODES: Final = {
     "wrong_digest": "what arrived is not what was sent",
     "internal": "the server failed; its log has more",
 }
+LONGEST_NAME: Final = 255  # characters in an error's text: what a peer sent may be as long as a frame
 ERRNOS: Final = {
     errno.ENOENT: "not_found",
     errno.ENXIO: "not_a_file",
@@ -76,7 +79,25 @@ class OperationError(Exception):
         return f"{self.message} ({self.code})"
 
 
-def from_oserror(error: OSError, what: str) -> OperationError:
-    """Return what a peer is told of `error`, which happened to `what`: the name that it asked for, or a phrase."""
-    code = ERRNOS.get(error.errno or 0, "internal")
-    return OperationError(code, f"{what}: {CODES[code]}")
+def about(name: str, code: str) -> OperationError:
+    """Return what a peer is told of what it called `name`."""
+    return OperationError(code, f"{_shown(name)}: {CODES[code]}")
+
+
+def from_oserror(error: OSError, name: str) -> OperationError:
+    """Return what a peer is told of an error that came with what it called `name`."""
+    return about(name, ERRNOS.get(error.errno or 0, "internal"))
+
+
+@contextlib.contextmanager
+def told(name: str) -> Iterator[None]:
+    """Turn an OSError of the body into what the peer is told that asked for `name`."""
+    try:
+        yield
+    except OSError as error:
+        raise from_oserror(error, name) from error
+
+
+def _shown(name: str) -> str:
+    shown = name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}..."
+    return shown.encode(errors="backslashreplace").decode() or "the root"

@@ -19,12 +19,11 @@ from types import TracebackType
 from typing import Final, Self
 
 from . import beneath
-from .errors import CODES, OperationError, from_oserror
+from .errors import OperationError, about, told
 
 NAME_BYTES_MAX: Final = 4096  # PATH_MAX of Linux
 PART_BYTES_MAX: Final = 255  # NAME_MAX of nearly every file system
 PARTS_MAX: Final = 255  # each may cost a descriptor while it is resolved, and a program has 1,024 of them
-SHOWN_MAX: Final = 255  # characters of a name in an error's text: what a peer sent may be as long as a frame
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY  # not O_PATH: these are listed and fsynced
 _READ: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
@@ -59,7 +58,7 @@ class Root:
     def open_file(self, name: str) -> int:
         """Return a descriptor to read the regular file `name`."""
         path = self._check(name)
-        with _told(name):
+        with told(name):
             for _ in range(beneath.TRIES):
                 descriptor = self._open_regular(path, name)
                 if descriptor is not None:
@@ -70,7 +69,7 @@ class Root:
     def open_directory(self, name: str) -> int:
         """Return a descriptor to list and fsync the directory `name`, the root if that is empty."""
         path = self._check(name or None)
-        with _told(name):
+        with told(name):
             return self._open_beneath(self._descriptor, path, _DIRECTORY)
 
     def open_parent(self, name: str, *, create: bool = False) -> tuple[int, str]:
@@ -80,7 +79,7 @@ class Root:
         """
         path = self._check(name)
         holder, _, last = path.rpartition(b"/")
-        with _told(name):
+        with told(name):
             try:
                 descriptor = self._open_beneath(self._descriptor, holder or b".", _DIRECTORY)
             except FileNotFoundError:
@@ -93,7 +92,7 @@ class Root:
         """Make the directory `name` with `mode` less the umask, durably; `exists` if there is anything of that name."""
         descriptor, last = self.open_parent(name)
         try:
-            with _told(name):
+            with told(name):
                 os.mkdir(last.encode(), mode, dir_fd=descriptor)
                 os.fsync(descriptor)
         finally:
@@ -102,7 +101,7 @@ class Root:
     def stat(self, name: str) -> os.stat_result:
         """Return the status of what `name` leads to, the root if it is empty."""
         path = self._check(name or None)
-        with _told(name):
+        with told(name):
             descriptor = self._open_beneath(self._descriptor, path, os.O_PATH)
             try:
                 return os.fstat(descriptor)
@@ -131,7 +130,7 @@ class Root:
             return b"."
         path = _encode(name)
         if self._hidden and name.partition("/")[0].casefold() in self._hidden:
-            raise _failed("not_found", name)
+            raise about(name, "not_found")
         return path
 
     def _open_regular(self, path: bytes, name: str) -> int | None:
@@ -145,7 +144,7 @@ class Root:
         try:
             status = os.fstat(seen)
             if not stat.S_ISREG(status.st_mode):
-                raise _failed("not_a_file", name)
+                raise about(name, "not_a_file")
             descriptor = self._open_beneath(self._descriptor, path, _READ)
             if os.path.samestat(status, os.fstat(descriptor)):
                 return descriptor
@@ -194,7 +193,7 @@ class Listing:
         self._name = name
         self._descriptor = descriptor
         try:
-            with _told(name):
+            with told(name):
                 self._found = os.scandir(descriptor)
         except OperationError:
             os.close(descriptor)
@@ -213,7 +212,7 @@ class Listing:
         self.close()
 
     def _read(self, hidden: Collection[str]) -> Iterator[tuple[str, os.stat_result]]:
-        with _told(self._name):
+        with told(self._name):
             for entry in self._found:
                 try:
                     name = os.fsencode(entry.name).decode()
@@ -230,30 +229,12 @@ def _encode(name: str) -> bytes:
     try:
         path = name.encode()
     except UnicodeEncodeError:  # half of a surrogate pair, which JSON can express
-        raise _failed("bad_name", name) from None
+        raise about(name, "bad_name") from None
     parts = path.split(b"/")
     if len(path) > NAME_BYTES_MAX or len(parts) > PARTS_MAX or b"\0" in path or not all(map(_is_good, parts)):
-        raise _failed("bad_name", name)
+        raise about(name, "bad_name")
     return path
 
 
 def _is_good(part: bytes) -> bool:
     return part not in (b"", b".", b"..") and len(part) <= PART_BYTES_MAX
-
-
-@contextlib.contextmanager
-def _told(name: str) -> Iterator[None]:
-    """Turn an OSError into what the peer is told that sent `name`."""
-    try:
-        yield
-    except OSError as error:
-        raise from_oserror(error, _shown(name)) from error
-
-
-def _failed(code: str, name: str) -> OperationError:
-    return OperationError(code, f"{_shown(name)}: {CODES[code]}")
-
-
-def _shown(name: str) -> str:
-    shown = name if len(name) <= SHOWN_MAX else f"{name[:SHOWN_MAX]}..."
-    return shown.encode(errors="backslashreplace").decode() or "the root"

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from . import digests, placing
-from .errors import OperationError, from_oserror
+from .errors import OperationError, told
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -68,7 +68,7 @@ class Staging:
 
         exists, not_a_file, name_conflict, unsupported (its name is on another file system), what the root says of the name.
         """
-        with _told(upload.name), self._parent(upload) as (parent, last), self.directory(create=True) as directory:
+        with told(upload.name), self._parent(upload) as (parent, last), self.directory(create=True) as directory:
             if os.fstat(parent).st_dev != os.fstat(directory).st_dev:
                 raise OperationError("unsupported", placing.OTHER_DEVICE)
             placing.check(parent, last, replace=replace)
@@ -79,7 +79,7 @@ class Staging:
         Raise OperationError: busy, if another connection or process has it; disk_full, if there is no room for what is
         missing; what the disk says.
         """
-        with _told(upload.name), self.directory(create=True) as directory:
+        with told(upload.name), self.directory(create=True) as directory:
             partial = Partial(self, upload, _open_locked(directory, upload.key(), os.O_RDWR | os.O_CREAT))
             try:
                 _check_space(directory, upload.size - partial.size)
@@ -90,14 +90,14 @@ class Staging:
 
     def size_of(self, upload: Upload) -> int:
         """Return the bytes of its partial, 0 if there is none; raise OperationError."""
-        with _told(upload.name), contextlib.suppress(FileNotFoundError), self.directory() as directory:
+        with told(upload.name), contextlib.suppress(FileNotFoundError), self.directory() as directory:
             info = os.stat(upload.key(), dir_fd=directory, follow_symlinks=False)
             return info.st_size if info.st_nlink == 1 else 0
         return 0
 
     def remove_expired(self) -> int:
         """Remove the partials not written to for the lifetime, unless they are open; return how many; raise OperationError."""
-        with _told("uploads"), contextlib.suppress(FileNotFoundError), self.directory() as directory:
+        with told("uploads"), contextlib.suppress(FileNotFoundError), self.directory() as directory:
             return sum(self._remove_if_expired(directory, key) for key in os.listdir(directory))
         return 0
 
@@ -160,7 +160,7 @@ class Partial:
         than are here, or asks for the digest `none`, which proves nothing; unsupported, for an unknown digest.
         """
         hasher = digests.new(digest)
-        with _told(self._upload.name):
+        with told(self._upload.name):
             if offset and not self._is_proof(hasher, offset, proof):
                 raise OperationError("not_same_file")
             os.ftruncate(self._file.fileno(), offset)
@@ -177,7 +177,7 @@ class Partial:
         if sum(map(len, views)) > self._upload.size - self.size:
             raise OperationError("wrong_size")
         self._check_proven()
-        with _told(self._upload.name):
+        with told(self._upload.name):
             while views:
                 written = os.pwritev(self._file.fileno(), views[:IOV_MAX], self.size)
                 self.size += written
@@ -192,7 +192,7 @@ class Partial:
         if self.size != self._upload.size:
             raise OperationError("wrong_size")
         self._check_proven()
-        with _told(self._upload.name):
+        with told(self._upload.name):
             self._sync()
             self._staging.place(self._upload, replace=replace)
         self._close()
@@ -209,7 +209,7 @@ class Partial:
         """Remove it; raise OperationError."""
         if self._file.closed:
             return
-        with _told(self._upload.name), self._file, self._staging.directory() as directory:
+        with told(self._upload.name), self._file, self._staging.directory() as directory:
             if _has_name(directory, self._upload.key(), self._file):  # else it is the partial of somebody who came later
                 os.unlink(self._upload.key(), dir_fd=directory)
 
@@ -306,12 +306,3 @@ def _closing(descriptor: int) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
-
-
-@contextlib.contextmanager
-def _told(name: str) -> Iterator[None]:
-    """Turn an OSError into what the peer is told that sent `name`."""
-    try:
-        yield
-    except OSError as error:
-        raise from_oserror(error, name) from error
