@@ -26,9 +26,7 @@ PART_BYTES_MAX: Final = 255  # NAME_MAX of nearly every file system
 PARTS_MAX: Final = 255  # each may cost a descriptor while it is resolved, and a program has 1,024 of them
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY  # not O_PATH: these are listed and fsynced
-_READ: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
-# How opening fails what was there a moment ago as a regular file: it has gone, or is another thing now.
-_EXCHANGED: Final = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EXDEV, errno.ENXIO, errno.ENODEV}
+_READ: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_LARGEFILE  # the last is for 32 bits: openat2 does not add it
 
 
 class Root:
@@ -150,7 +148,7 @@ class Root:
                 return descriptor
             os.close(descriptor)
         except OSError as error:
-            if error.errno not in _EXCHANGED:
+            if error.errno != errno.ELOOP:  # there is a link by now, which may lead inside: look again
                 raise
         finally:
             os.close(seen)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import stat
@@ -100,6 +101,47 @@ def test_descriptors_are_not_inherited(way, directory):
         descriptor = way(directory, path.encode(), flags)
         assert not os.get_inheritable(descriptor)
         os.close(descriptor)
+
+
+def test_the_kernel_is_asked_again_when_others_renamed(directory, top, monkeypatch):
+    syscall, answers = beneath._syscall, []
+
+    def interrupted(*arguments):
+        if not answers:
+            return syscall(*arguments)
+        ctypes.set_errno(answers.pop())
+        return -1
+
+    monkeypatch.setattr(beneath, "_syscall", interrupted)
+    answers += [errno.EAGAIN] * (beneath.TRIES - 2) + [errno.EINTR]
+    assert outcome(beneath.kernel, directory, "f", os.O_PATH) == same(top / "f")
+    answers += [errno.EAGAIN] * beneath.TRIES
+    assert outcome(beneath.kernel, directory, "f", os.O_PATH) == "EAGAIN"
+
+
+def test_a_file_that_becomes_a_link_is_not_followed(directory, top, monkeypatch):
+    descend = beneath._descend
+
+    def exchange(held, path):
+        last = descend(held, path)
+        (top / "f").unlink()
+        (top / "f").symlink_to("../outside/f")
+        return last
+
+    monkeypatch.setattr(beneath, "_descend", exchange)
+    assert outcome(beneath.walk, directory, "f", os.O_RDONLY) == "ELOOP"
+
+
+def test_what_is_moved_while_it_is_walked_stays_inside(directory, top, monkeypatch):
+    (top / "d/sub/back").symlink_to("../../f")
+    readlink = os.readlink
+
+    def move(path, *, dir_fd):
+        (top / "d/sub").rename(top.parent / "moved")  # its ".." is the directory above the root now
+        return readlink(path, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "readlink", move)
+    assert outcome(beneath.walk, directory, "d/sub/back", os.O_RDONLY) == same(top / "f")
 
 
 @given(tree=st.dictionaries(PLACE, st.one_of(st.none(), st.booleans(), PATH)), paths=st.lists(PATH, min_size=1, max_size=5))
