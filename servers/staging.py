@@ -66,20 +66,20 @@ class Staging:
     def check(self, upload: Upload, *, replace: bool) -> None:
         """Raise OperationError if a commit would be refused now: better before the first byte than after the last.
 
-        exists, not_a_file, name_conflict, unsupported (its name is on another file system), what the root says of the name.
+        exists, not_a_file, name_conflict, and what the root says of the name.
         """
-        with told(upload.name), self._parent(upload) as (parent, last), self.directory(create=True) as directory:
-            if os.fstat(parent).st_dev != os.fstat(directory).st_dev:
-                raise OperationError("unsupported", placing.OTHER_DEVICE)
+        with told(upload.name), self._parent(upload) as (parent, last):
             placing.check(parent, last, replace=replace)
 
     def open(self, upload: Upload) -> Partial:
         """Create the partial of `upload`, or open the one that is there.
 
         Raise OperationError: busy, if another connection or process has it; disk_full, if there is no room for what is
-        missing; what the disk says.
+        missing; unsupported, if its name is on another file system; what the root says of the name; what the disk says.
         """
-        with told(upload.name), self.directory(create=True) as directory:
+        with told(upload.name), self._parent(upload) as (parent, _), self.directory(create=True) as directory:
+            if os.fstat(parent).st_dev != os.fstat(directory).st_dev:
+                raise OperationError("unsupported", placing.OTHER_DEVICE)
             partial = Partial(self, upload, _open_locked(directory, upload.key(), os.O_RDWR | os.O_CREAT))
             try:
                 _check_space(directory, upload.size - partial.size)
@@ -173,7 +173,7 @@ class Partial:
 
         After an error `size` is what was written. What was there when it was opened has to be resumed first.
         """
-        views = [memoryview(chunk).cast("B") for chunk in chunks if memoryview(chunk).nbytes]
+        views = [memoryview(chunk).cast("B") for chunk in chunks]
         if sum(map(len, views)) > self._upload.size - self.size:
             raise OperationError("wrong_size")
         self._check_proven()

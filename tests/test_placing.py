@@ -24,6 +24,7 @@ SAME = {
     "sharp s": ("stra\u00dfe", "STRASSE"),
     "kelvin sign": ("\u212a", "k"),
     "final sigma": ("\u03c3\u03b1\u03c2", "\u03a3\u0391\u03a3"),
+    "a mark that folds to a letter": ("\u03b1\u0345\u0342", "\u1fb7"),
     "marks in another order": ("a\u0323\u0302", "\u1ead"),
 }
 OTHER = {"letters": ("a", "b"), "accent": ("cafe", "caf\u00e9"), "dotless i": ("\u0131", "i"), "longer": ("a", "a.")}

@@ -182,6 +182,8 @@ def test_too_much_is_refused_before_any_of_it_is_written(there):
     partial = there.begin(dataclasses.replace(FILE, size=10), DATA[:8])
     with refused("wrong_size"):
         partial.write([DATA[8:9], DATA[9:11]])
+    with refused("wrong_size"):
+        partial.write([memoryview(DATA)[8:16].cast("Q")])
     assert partial.size == 8
     partial.write([DATA[8:9], DATA[9:10]])
     partial.commit(replace=False)
@@ -213,8 +215,23 @@ def test_of_two_who_write_one_name_the_second_is_told(there):
 
 
 @pytest.mark.parametrize(
-    ("name", "code"), [("file", "exists"), ("FILE", "name_conflict"), ("directory", "exists"), ("no/file", "not_found")]
+    ("name", "code"),
+    [
+        ("no/file", "not_found"),
+        ("file/file", "not_a_directory"),
+        ("../file", "bad_name"),
+        ("\udc80", "bad_name"),
+        (f"{Staging.DIRECTORY}/file", "not_found"),
+    ],
 )
+def test_a_name_that_the_root_refuses_is_refused_before_the_first_byte(there, name, code):
+    (there.path / "file").touch()
+    with refused(code):
+        there.staging.open(dataclasses.replace(FILE, name=name))
+    assert there.partials() == []
+
+
+@pytest.mark.parametrize(("name", "code"), [("file", "exists"), ("FILE", "name_conflict"), ("directory", "exists")])
 def test_a_refusal_comes_before_the_upload_and_after_it(there, name, code):
     (there.path / "file").touch()
     (there.path / "directory").mkdir()
@@ -404,6 +421,13 @@ def test_what_has_no_byte_is_not_kept(there):
     assert there.partials() == []
 
 
+def test_to_keep_never_fails(there, monkeypatch):
+    partial = there.begin(data=b"")
+    monkeypatch.setattr(os, "unlink", failing(errno.EIO))
+    partial.keep()
+    assert there.partials() == [FILE.key()]
+
+
 def test_what_is_dropped_is_kept_and_said(there):
     partial = there.begin(data=DATA[:HALF])
     with pytest.warns(ResourceWarning):
@@ -527,6 +551,14 @@ def test_what_nobody_wrote_to_for_the_lifetime_goes(there, monkeypatch):
     in_use.commit(replace=False)
     assert there.partials() == []
     assert (there.path / "in use").read_bytes() == DATA
+
+
+def test_what_is_written_to_in_that_moment_does_not_expire(there, monkeypatch):
+    there.leave()
+    now = time.time()
+    monkeypatch.setattr(time, "time", one_by_one(lambda: now + 1e9, lambda: now))
+    assert there.staging.remove_expired() == 0
+    assert there.partials() == [FILE.key()]
 
 
 def test_the_clients_time_makes_nothing_expire(there):
@@ -699,11 +731,10 @@ mount("-t", "tmpfs", "none", path / "other")
 mount("--bind", path / "same", path / "bound")
 elsewhere = dataclasses.replace(small, name="other/file")
 with refused("unsupported"):
-    there.staging.check(elsewhere, replace=False)
-for name in ("other/file", "bound/file"):  # the second is on the same file system, and yet cannot be renamed to
-    for replace in (False, True):
-        with refused("unsupported"):
-            there.put(dataclasses.replace(small, name=name), data, replace=replace)
+    there.staging.open(elsewhere)
+for replace in (False, True):  # this one is on the same file system, and yet it cannot be renamed to
+    with refused("unsupported"):
+        there.put(dataclasses.replace(small, name="bound/file"), data, replace=replace)
 
 mount("-o", "remount,ro", path)
 with refused("read_only"):
