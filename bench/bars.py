@@ -12,7 +12,8 @@ from typing import Any
 from .report import size_text
 
 Row = dict[str, Any]
-KIB = 1 << 10
+KIB, MIB = 1 << 10, 1 << 20
+ENDS = ("server", "client")
 
 
 def verdicts(report: Row) -> list[Row]:
@@ -83,6 +84,28 @@ def connection_verdicts(report: Row) -> list[Row]:
     found = [
         verdict("KiB an idle connection", memory, worst=4),
         verdict("99 % of the echoes, times without idle connections", echo, worst=1.2),
+    ]
+    return [each for each in found if each["cells"]]
+
+
+def transfer_verdicts(report: Row) -> list[Row]:
+    """Return the bars of the server of files: how long a file takes, and how much memory."""
+    own = [row for row in report["transfer"] if report["contenders"][row["contender"]] == "ours"]
+    as_it_comes = [row for row in own if row["table"] == "everybody"]
+
+    def times(base: str, *digests: str) -> dict[str, float]:
+        rows = [row for row in as_it_comes if row["digest"] in digests and base in row["ratio"]]
+        return {f"{row['direction']} into a {row['sink']}": row["ratio"][base]["median"] for row in rows}
+
+    memory = {f"{row['direction']}, {row['label']}, the {end}": row[end]["grown"] / MIB for row in own for end in ENDS}
+    found = [
+        verdict(
+            "get, times os.sendfile",
+            {cell: ratio for cell, ratio in times("sendfile", "none").items() if "get" in cell},
+            worst=1.11,
+        ),
+        verdict("with sha256, times socat", times("socat", "sha256"), worst=1.67),
+        verdict("MiB more than before a transfer", memory, worst=32),
     ]
     return [each for each in found if each["cells"]]
 

@@ -1,0 +1,198 @@
+"""A server and a client, each a process or a few, that carry a file: what the kernel says that a transfer took both ends.
+
+Asked of the kernel from outside, so that all are asked alike: the time on the processor of every process of an end and all its
+threads, in nanoseconds; and the most memory that it had resident (VmHWM), which is set back before each transfer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, Final, Literal, NamedTuple, Protocol
+
+from .processes import CPU_CLOCK, BenchError, ending
+
+PATIENCE: Final = 300.0  # seconds for a transfer: 2 GiB in chunks of 1 KiB took 40 on a busy machine
+RECEIVED: Final = "received"  # what the copy is called
+
+Direction = Literal["get", "put"]
+Sink = Literal["file", "null"]
+
+
+class Job(NamedTuple):
+    """A transfer to be made: of `size` bytes in the file `name`, by the server (get) or the client (put).
+
+    `chunk`: bytes of a frame, or of one send and receive; 0: as the contender likes. `digest`: what is compared at the end.
+    """
+
+    direction: Direction
+    sink: Sink
+    name: str
+    size: int
+    chunk: int = 0
+    digest: str = "none"
+
+
+class Folders(NamedTuple):
+    """`served`: the server's. `own`: the client's. Both have the files to send."""
+
+    served: Path
+    own: Path
+
+    def source(self, job: Job) -> Path:
+        return (self.served if job.direction == "get" else self.own) / job.name
+
+    def copy(self, job: Job) -> Path:
+        return (self.own if job.direction == "get" else self.served) / RECEIVED
+
+
+class Use(NamedTuple):
+    """What an end used: nanoseconds of processors; bytes of memory at the peak, and how many more than before."""
+
+    cpu_ns: int
+    peak: int
+    grown: int
+
+
+class Turn(NamedTuple):
+    ns: int
+    server: Use
+    client: Use
+
+
+class Runs(Protocol):
+    """A contender that has been started. `run` raises `BenchError` if the transfer fails, in one line."""
+
+    def run(self, job: Job, /) -> Turn: ...
+
+
+class Transfers(Protocol):
+    """A client that stays; `transfer` returns how many nanoseconds it took, from asking until all had arrived."""
+
+    @property
+    def pid(self) -> int: ...
+    def transfer(self, job: Job, /) -> int: ...
+
+
+class Pair:
+    """A server and a client that stay for all transfers."""
+
+    def __init__(self, server: int, client: Transfers) -> None:
+        self.server = server
+        self.client = client
+
+    def run(self, job: Job) -> Turn:
+        ends = End(self.server), End(self.client.pid)
+        ns = self.client.transfer(job)
+        server, client = (end.use() for end in ends)
+        return Turn(ns, server, client)
+
+
+class End:
+    """The account of a process and its descendants, from now on."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.members = family(pid)
+        self.cpu = {member: cpu_ns(member) for member in self.members}
+        for member in self.members:
+            forget_peak(member)
+        self.memory = sum(peak(member) for member in self.members)
+
+    def use(self) -> Use:
+        members = family(self.pid)
+        cpu = sum(cpu_ns(member) - self.cpu.get(member, 0) for member in members)
+        memory = sum(peak(member) for member in members)
+        return Use(cpu, memory, memory - self.memory)
+
+
+def family(pid: int) -> list[int]:
+    """Return the process and all that descend from it."""
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has just ended
+            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
+    found = [pid]
+    for parent in found:
+        found += [child for child in parents if parents[child] == parent]
+    return found
+
+
+def cpu_ns(pid: int) -> int:
+    try:
+        return time.clock_gettime_ns(~pid << 3 | CPU_CLOCK)  # as clock_getcpuclockid(3) makes it
+    except OSError:
+        return 0  # it has just ended
+
+
+def forget_peak(pid: int) -> None:
+    with contextlib.suppress(OSError):  # ended, or one that does not let itself be looked into: then it is the peak so far
+        Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
+def peak(pid: int) -> int:
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) << 10
+    return 0
+
+
+class PythonClient:
+    """A client process in Python (`transferends.py`), which takes jobs and says how long each took, as lines of JSON."""
+
+    def __init__(self, process: subprocess.Popen[bytes], complaints: IO[str]) -> None:
+        self.process = process
+        self.pid = process.pid
+        self.complaints = complaints
+
+    def transfer(self, job: Job) -> int:
+        answer = json.loads(exchange(self.process, json.dumps(job), "{", self.complaints))
+        if "error" in answer:
+            raise BenchError(answer["error"])
+        return int(answer["ns"])
+
+
+@contextlib.contextmanager
+def python_client(way: str, port: int, own: Path, environment: Mapping[str, str]) -> Iterator[PythonClient]:
+    command = [sys.executable, "-m", "fastframe.bench.transferends", "client", way, str(port), str(own)]
+    with talking(command, environment) as (process, complaints):
+        yield PythonClient(process, complaints)
+
+
+@contextlib.contextmanager
+def talking(command: list[str], environment: Mapping[str, str]) -> Iterator[tuple[subprocess.Popen[bytes], IO[str]]]:
+    """Run a program that is told what to do line by line; yield it, and the file with its complaints."""
+    pipe = subprocess.PIPE
+    with tempfile.TemporaryFile("w+") as complaints:
+        process = subprocess.Popen(command, 0, stdin=pipe, stdout=pipe, stderr=complaints, env=os.environ | environment)
+        with process, ending(process):
+            yield process, complaints
+
+
+def exchange(process: subprocess.Popen[bytes], text: str, last: str, complaints: IO[str]) -> str:
+    """Tell `process` something; return the line of its answer that begins with `last`, which nothing follows."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    with contextlib.suppress(BrokenPipeError):
+        process.stdin.write(text.encode() + b"\n")
+    said = ""
+    end = time.monotonic() + PATIENCE
+    while select.select([process.stdout], [], [], max(0, end - time.monotonic()))[0]:
+        piece = os.read(process.stdout.fileno(), 1 << 16)
+        if not piece:
+            complaints.seek(0)
+            raise BenchError((complaints.read().strip().splitlines() or ["the client has ended"])[-1])
+        said += piece.decode()
+        line = said.splitlines()[-1]
+        if line.startswith(last) and said.endswith("\n"):
+            return line
+    raise BenchError(f"not done after {PATIENCE:g} s")

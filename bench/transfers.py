@@ -1,0 +1,117 @@
+"""Who competes in the transfer benchmark: what carries a file between a server and a client, and how it is set up.
+
+Each is set up as its own documentation advises, and says so in its `settings`. The plain ones check nothing but the size; TCP
+does. SFTP is encrypted and authenticated, which FTP and ours are not here: it is there since it is what people use.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import importlib.util
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from typing import Final, Literal, NamedTuple
+
+from .entry import LeftOutError
+from .othertransfers import openssh, socat
+from .pairs import Direction, Folders, Pair, Runs, Sink, python_client
+from .processes import serving
+from .transferends import MAX_PAYLOAD
+
+# "base": what all are compared with. "native": C. "ours": this project's server and client. "python": its peers.
+Kind = Literal["base", "native", "ours", "python"]
+Environment = Mapping[str, str]
+Ways = tuple[tuple[Direction, Sink], ...]
+
+TO_FILES: Final[Ways] = (("get", "file"), ("put", "file"))
+ANYHOW: Final[Ways] = (*TO_FILES, ("get", "null"), ("put", "null"))
+DIGESTS: Final = ("none", "md5", "sha256", "blake3")
+
+
+class Contender(NamedTuple):
+    """`start` runs it, or raises `LeftOutError`. `ways`: what it can do. `chunked`: it is told how large chunks are."""
+
+    kind: Kind
+    start: Callable[[Folders, Environment], AbstractContextManager[Runs]]
+    settings: str
+    ways: Ways = TO_FILES
+    chunked: bool = False
+    digests: tuple[str, ...] = ("none",)
+
+
+def in_python(way: str) -> Callable[[Folders, Environment], AbstractContextManager[Runs]]:
+    return lambda folders, environment: pair(
+        [sys.executable, "-m", "fastframe.bench.transferends", "serve", way, str(folders.served)], way, folders, environment
+    )
+
+
+def ours(folders: Folders, environment: Environment) -> AbstractContextManager[Runs]:
+    if importlib.util.find_spec("fastframe.servers.files_client") is None:
+        raise LeftOutError("there is no server of files yet")
+    command = [sys.executable, "-m", "fastframe", "serve", "files", "--root", str(folders.served), "--write", "--port", "0"]
+    return pair([*command, "--max-payload", f"{MAX_PAYLOAD >> 20}MiB"], "fastframe", folders, environment)
+
+
+@contextlib.contextmanager
+def pair(command: list[str], way: str, folders: Folders, environment: Environment) -> Iterator[Runs]:
+    with serving(command, environment) as server, python_client(way, server.port, folders.own, environment) as client:
+        yield Pair(server.process.pid, client)
+
+
+# The first is the one that all are compared with.
+CONTENDERS: Final[dict[str, Contender]] = {
+    "sendfile": Contender("base", in_python("sendfile"), "os.sendfile into recv_into of 1 MiB, and write", ANYHOW),
+    "socat": Contender("native", lambda folders, _: socat(folders), "-u -b 1048576, two new ones for each transfer", ANYHOW),
+    "loop": Contender("python", in_python("loop"), "read and sendall, recv and write, a chunk each", ANYHOW, chunked=True),
+    "pyftpdlib": Contender(
+        "python",
+        in_python("pyftpdlib"),
+        "as it comes: sendfile, buffers of 64 KiB; ftplib with blocks of 1 MiB; not encrypted",
+        (*TO_FILES, ("get", "null")),
+    ),
+    "asyncssh": Contender(
+        "python",
+        in_python("asyncssh"),
+        "as it comes: the cipher first in its list, chacha20-poly1305; requests of up to 4 MiB, 16 at least outstanding;"
+        " window 2 MiB, SSH packets of 32 KiB; no compression",
+    ),
+    "openssh": Contender(
+        "native",
+        lambda folders, _: openssh(folders),
+        "sftp and sshd as they come: the cipher first in their list, chacha20-poly1305; no compression; scp does the same",
+    ),
+    "fastframe": Contender(
+        "ours",
+        ours,
+        f"fastframe serve files --write --max-payload {MAX_PAYLOAD >> 20}MiB; chunks of the client's own choice unless told",
+        chunked=True,
+        digests=DIGESTS,
+    ),
+}
+
+
+def chosen(parts: list[str]) -> dict[str, Contender]:
+    """Return whom `parts` name and the one to compare with, all without any; raise ValueError for a part that names nobody."""
+    for part in parts:
+        if part not in CONTENDERS:
+            raise ValueError(f"there is no {part!r}; there are {', '.join(CONTENDERS)}")
+    base = next(iter(CONTENDERS))
+    return {name: contender for name, contender in CONTENDERS.items() if not parts or name in parts or name == base}
+
+
+def versions(names: list[str]) -> dict[str, str]:
+    """Return the versions of what `names` run on, as far as they can be asked."""
+    found: dict[str, str] = {}
+    for package in ("asyncssh", "pyftpdlib"):
+        if package in names:
+            with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+                found[package] = importlib.metadata.version(package)
+    for name, command in (("socat", ["socat", "-V"]), ("openssh", ["ssh", "-V"])):
+        if name in names and shutil.which(command[0]):
+            said = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False).stdout
+            found[name] = next((line for line in said.splitlines() if "version" in line or "OpenSSH" in line), "").strip()
+    return found
