@@ -24,6 +24,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from fastframe.servers import digests
+
 from .bars import transfer_verdicts
 from .echo import STEADY, numbers, whole_number
 from .entry import LeftOutError
@@ -32,14 +34,14 @@ from .pairs import Direction, Folders, Job, Runs, Sink, Turn
 from .processes import BenchError
 from .report import add_file_options, save, say, size_text
 from .transferfiles import SOURCE, WARM, check, check_room, clear, make_files
-from .transfers import ANYHOW, CONTENDERS, DIGESTS, chosen, versions
+from .transfers import ANYHOW, CONTENDERS, DIGESTS, chosen, missing_digests, versions
 from .transfertables import print_transfer, transfer_markdown
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 SIZE, QUICK_SIZE, WARM_SIZE = 2 * GIB, 16 * MIB, MIB
 CHUNKS: Final = (KIB, 4 * KIB, 16 * KIB, 64 * KIB, 256 * KIB, MIB, 4 * MIB)
 QUICK_CHUNKS: Final = (4 * KIB, 64 * KIB, MIB)
-REPETITIONS, QUICK_REPETITIONS = 7, 3
+REPETITIONS, QUICK_REPETITIONS = 5, 3
 PLACE: Final = Path("/dev/shm")  # noqa: S108  a folder with a random name is made there
 SECOND_BASE: Final = "socat"  # what copies with a buffer, and does nothing else
 SHOWN: Final = ("none", "sha256")  # of the digests, outside their own table
@@ -69,6 +71,7 @@ def main(argv: list[str]) -> int:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="fastframe-bench-", dir=args.dir))
             folders = make_files(Path(folder), {SOURCE: args.size, WARM: min(WARM_SIZE, args.size)})
             runners = start(args.only, folders, report["left_out"], stack)
+            report["left_out"] += missing_digests(list(runners))
             report["versions"] = versions(list(runners))
             report["contenders"] = {name: CONTENDERS[name].kind for name in runners}
             report["settings"] |= {name: CONTENDERS[name].settings for name in runners}
@@ -184,13 +187,13 @@ def heats(names: list[str], size: int, chunks: list[int]) -> Iterator[Heat]:
             yield Heat("digests", direction, sink, 0, entries([*bases, *digesting], job, DIGESTS))
 
 
-def entries(names: list[str], job: Job, digests: tuple[str, ...]) -> dict[str, tuple[str, Job]]:
+def entries(names: list[str], job: Job, wanted: tuple[str, ...]) -> dict[str, tuple[str, Job]]:
     """Return the jobs of `names` by label, one for each digest that they can make."""
     return {
         name if digest == "none" else f"{name} {digest}": (name, job._replace(digest=digest))
         for name in names
-        for digest in digests
-        if digest in CONTENDERS[name].digests
+        for digest in wanted
+        if digest in CONTENDERS[name].digests and digest in digests.available()
     }
 
 

@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Final, Literal, NamedTuple
 
+from fastframe.servers import digests
+
 from .entry import LeftOutError
 from .othertransfers import openssh, socat
 from .pairs import Direction, Folders, Pair, Runs, Sink, python_client
@@ -29,7 +31,7 @@ Ways = tuple[tuple[Direction, Sink], ...]
 
 TO_FILES: Final[Ways] = (("get", "file"), ("put", "file"))
 ANYHOW: Final[Ways] = (*TO_FILES, ("get", "null"), ("put", "null"))
-DIGESTS: Final = ("none", "md5", "sha256", "blake3")
+DIGESTS: Final = ("none", "md5", "sha256", "blake3", "xxh3")
 
 
 class Contender(NamedTuple):
@@ -101,6 +103,14 @@ def chosen(parts: list[str]) -> dict[str, Contender]:
             raise ValueError(f"there is no {part!r}; there are {', '.join(CONTENDERS)}")
     base = next(iter(CONTENDERS))
     return {name: contender for name, contender in CONTENDERS.items() if not parts or name in parts or name == base}
+
+
+def missing_digests(names: list[str]) -> Iterator[str]:
+    """Yield why a digest of ours cannot take part, a line each."""
+    for name in names:
+        for digest in CONTENDERS[name].digests:
+            if digest not in digests.available():
+                yield f"{name} {digest}: its package is not installed; the extra `servers` brings it"
 
 
 def versions(names: list[str]) -> dict[str, str]:

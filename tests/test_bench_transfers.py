@@ -94,6 +94,13 @@ def test_the_base_is_always_chosen():
         transfers.chosen(["nobody"])
 
 
+def test_a_digest_whose_package_is_missing_is_left_out(monkeypatch):
+    assert list(transfers.missing_digests(["sendfile", "fastframe"])) == []
+    monkeypatch.setattr(transfers.digests, "available", lambda: ("sha256", "md5", "none", "xxh3"))
+    (reason,) = transfers.missing_digests(["sendfile", "fastframe"])
+    assert reason.startswith("fastframe blake3: its package is not installed")
+
+
 def test_versions_are_of_those_who_take_part(monkeypatch):
     assert transfers.versions([]) == {}
     said = subprocess.CompletedProcess([], 0, "first line\nsocat version 1.2\n")
