@@ -14,6 +14,7 @@ from ._errors import (
     FrameTooLargeError,
     IncompleteFrameError,
     MisuseError,
+    ShortFileError,
 )
 from ._format import FrameFormat
 from ._send_queue import SendQueue
@@ -33,4 +34,5 @@ __all__ = [
     "IncompleteFrameError",
     "MisuseError",
     "SendQueue",
+    "ShortFileError",
 ]

@@ -7,6 +7,8 @@
          └─ IncompleteFrameError   .pending .expected        (an EOFError too)
     EOFError
      └─ EndOfStreamError           the clean end, told by the fronts only
+    OSError
+     └─ ShortFileError             .sent .count                (of a file that is sent, by the fronts only)
     RuntimeError
      └─ MisuseError                the caller's mistake, never the peer's
 
@@ -138,6 +140,24 @@ class MisuseError(RuntimeError):
     """Say that an object was used in a state that does not allow it. The peer cannot cause this; the program did."""
 
 
+class ShortFileError(OSError):
+    """Say that a file had less than was to be sent of it, or could not be read any further.
+
+    `sent`: bytes of it that were sent; `count`: bytes that were wanted. The frame is whole, with zeros for the rest.
+    """
+
+    def __init__(self, sent: int, count: int) -> None:
+        super().__init__()
+        self.sent = sent
+        self.count = count
+
+    def __str__(self) -> str:
+        return f"the file gave {self.sent} of {self.count} bytes, and zeros were sent for the rest"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.sent, self.count)
+
+
 def why_ended(finish: Callable[[], None]) -> Exception:
     """Return what the end of a stream means to who receives, given its decoder's `finish`."""
     try:
@@ -248,6 +268,23 @@ def receiving() -> MisuseError:
 
 def received_waits(before: str) -> MisuseError:
     return MisuseError(f"a payload is received already: recv() it before {before}()")
+
+
+def sending_file(before: str) -> MisuseError:
+    return MisuseError(f"a file is being sent: await that before {before}()")
+
+
+def at_least_zero(name: str, value: int) -> int:
+    """Return `value`, or raise the ValueError that says what is wrong with it."""
+    if value < 0:
+        raise ValueError(f"{name} must be at least 0, not {value}")
+    return value
+
+
+def short_file(sent: int, count: int, cause: OSError | None) -> ShortFileError:
+    error = ShortFileError(sent, count)
+    error.__cause__ = cause
+    return error
 
 
 def aborted() -> ConnectionAbortedError:

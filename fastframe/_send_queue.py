@@ -115,6 +115,10 @@ class SendQueue:
         """Queue the frames of `batch` as they came, without a copy if they are many; its format has to be the encoder's."""
         self._append_all(batch.wire_parts)
 
+    def put_encoded(self, wire: bytes) -> None:
+        """Queue bytes that are frames already, or the rest of one."""
+        self._append(wire)
+
     def buffers(self, max_parts: int = MAX_PARTS) -> list[memoryview]:
         """Lend what the next `socket.sendmsg` takes: the first parts, in order, none of them empty; [] if nothing waits.
 

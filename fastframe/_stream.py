@@ -12,9 +12,11 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final, Self
 
 from . import _errors
-from ._endpoint import LOOK_SECONDS, READ_LIMIT, Endpoint
+from ._endpoint import LOOK_SECONDS, READ_LIMIT
 from ._errors import EndOfStreamError, FrameError, MisuseError
+from ._file_frame import FileFrame
 from ._parts import DEFAULT_FORMAT, OnOversize, batch_of, encode_joined_parts, encode_many_parts, encode_parts
+from ._sending import Sending
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -22,12 +24,13 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from ._codec import FrameBatch
+    from ._file_frame import File
     from ._format import FrameFormat
 
 CLOSE_TIMEOUT: Final = 5.0  # seconds for a peer to take what was sent before the connection is cut
 
 
-class FrameStream(Endpoint):
+class FrameStream(Sending):
     """A connection to `await` payloads from and to send payloads on; `connect` and `serve` make it.
 
     One task at a time may receive, any number may send. `async for` yields payloads and stops at a clean end.
@@ -39,13 +42,11 @@ class FrameStream(Endpoint):
         self._in_message = False
         self._receiver: asyncio.Future[None] | None = None  # the recv() or recv_batch() that waits
         self._wants_payload = True  # it is a recv()
-        self._writable: asyncio.Event | None = None  # while the peer does not take what is sent
         self._lost: asyncio.Event | None = None  # while close() waits
         self._at_eof = False
         self._hanging_up = False  # only the peer's end is waited for
         self._taken = 0  # payloads that recv() had without waiting
         self._end: Exception | None = None  # what recv() raises from now on
-        self._sending_end: Exception | None = None  # what send() raises from now on
 
     @property
     def in_message(self) -> bool:
@@ -84,10 +85,26 @@ class FrameStream(Endpoint):
         """Send the frames of `batch` on as they came, which has to be in this connection's format; otherwise as `send`."""
         await self._send(batch.wire_parts)
 
+    async def send_file(self, file: File, offset: int = 0, count: int | None = None, *, prefix: Buffer = b"") -> None:
+        """Send one frame: `prefix`, and `count` bytes of `file` from `offset` on, None for all there are; otherwise as `send`.
+
+        `file`: a descriptor, or what has a `fileno()`; its position is neither used nor moved. What is large does not pass
+        through Python, but with TLS. What others send meanwhile follows it.
+
+        Raise `ShortFileError` if the file ends too early or cannot be read: zeros stand for what is missing, and the connection
+        goes on; OSError if the file's size cannot be asked for. When it is cancelled while the frame is on its way the
+        connection is cut, as it is by `close`.
+        """
+        frame = FileFrame(self._encoder, file, offset, count, prefix)
+        await self._send_file(frame)
+        if frame.failure is not None:
+            raise frame.failure
+
     def send_eof(self) -> None:
         """Tell the peer that no frame follows; receiving goes on. TLS cannot do that: it raises NotImplementedError."""
-        if self._sending_end is not None:
-            raise _errors.again(self._sending_end)
+        self._raise_sending_end()
+        if self._passage is not None:
+            raise _errors.sending_file("send_eof")
         super().send_eof()
         self._sending_end = _errors.closed("send_eof")
 
@@ -166,6 +183,8 @@ class FrameStream(Endpoint):
             raise _errors.again(self._end)
         if self._received:
             raise _errors.received_waits("detach")
+        if self._passage is not None:
+            raise _errors.sending_file("detach")
         tail = self._decoder.detach()
         self._flush()
         self._pause_reading(True)
@@ -183,6 +202,8 @@ class FrameStream(Endpoint):
         """
         if self._transport is None:
             return
+        if self._passage is not None:
+            self.fail(_errors.aborted())
         self._flush()
         ended_by_us = self._draining or isinstance(self._end, FrameError)
         lingers = ended_by_us and not self._at_eof and not self._transport.is_closing()
@@ -244,21 +265,9 @@ class FrameStream(Endpoint):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self._failure = self._failure or _errors.aborted()
-        self._sending_end = self._sending_end or self._failure
         if self._lost is not None:
             self._lost.set()
-        if self._writable is not None:
-            self._writable.set()
         self._wake_receiver()
-
-    def pause_writing(self) -> None:
-        self._writable = asyncio.Event()
-
-    def resume_writing(self) -> None:
-        if self._writable is not None:
-            self._writable.set()
-            self._writable = None
 
     # the server's side
 
@@ -277,17 +286,6 @@ class FrameStream(Endpoint):
             return True
         own = (self._end, self._failure)  # and not of another connection that the handler has
         return not isinstance(error, MisuseError) and any(type(error) is type(one) and str(error) == str(one) for one in own)
-
-    async def _send(self, parts: Sequence[bytes | memoryview]) -> None:
-        if self._sending_end is not None:
-            raise _errors.again(self._sending_end)
-        left = self._queue(parts)
-        if self._writable is not None:
-            await self._writable.wait()
-            if self._failure is not None:
-                raise _errors.again(self._failure)
-        elif left:
-            await asyncio.sleep(0)  # a kernel that takes everything must not keep others from their turn
 
     def _refuse_second_receiver(self) -> None:
         if self._receiver is not None:

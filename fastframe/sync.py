@@ -24,6 +24,7 @@ from . import _errors
 from ._address import address_text, remove_socket, socket_inode
 from ._codec import Decoder, Encoder, FrameBatch
 from ._errors import EndOfStreamError, MisuseError
+from ._file_frame import FileFrame, is_writable
 from ._listening import BACKLOG, bind
 from ._parts import DEFAULT_FORMAT, OnOversize
 from ._send_queue import MAX_PARTS, SendQueue
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
+    from ._file_frame import File
     from ._format import FrameFormat
 
 # A generator instead makes the sending of a small frame a quarter slower, kernel included.
@@ -122,6 +124,29 @@ class FrameSocket:
         """Send the frames of `batch` on as they came, which has to be in this connection's format; otherwise as `send`."""
         self._unsent.put_batch(batch)
         self._send(timeout)
+
+    def send_file(
+        self, file: File, offset: int = 0, count: int | None = None, *, prefix: Buffer = b"", timeout: float | None = None
+    ) -> None:
+        """Send one frame: `prefix`, and `count` bytes of `file` from `offset` on, None for all there are; otherwise as `send`.
+
+        `file`: a descriptor, or what has a `fileno()`; its position is neither used nor moved. What is large does not pass
+        through Python, but with TLS, and what a timeout leaves of it, which is read then.
+
+        Raise `ShortFileError` if the file ends too early or cannot be read: zeros stand for what is missing, and the connection
+        goes on; OSError if the file's size cannot be asked for.
+        """
+        frame = FileFrame(self._unsent.encoder, file, offset, count, prefix)
+        try:
+            if frame.in_one:
+                self.send(frame.payload(), timeout)
+            else:
+                self._send_file(frame, timeout)
+        except NOT_NOW:
+            if frame.failure is None:
+                raise
+        if frame.failure is not None:
+            raise frame.failure
 
     def flush(self, timeout: float | None = None) -> None:
         """Send what a `send` that timed out has left; raise as `send` does."""
@@ -228,19 +253,61 @@ class FrameSocket:
     # own
 
     def _send(self, timeout: float | None) -> None:
+        self._raise_sending_end()
+        with self._deadline(timeout) as limit_call:
+            self._send_unsent(limit_call)
+
+    def _send_unsent(self, limit_call: Callable[[], None]) -> None:
+        while self._unsent:
+            limit_call()
+            try:
+                self._unsent.advance(self._send_some())
+            except NOT_NOW:
+                raise
+            except OSError as error:
+                self._sending_end = _errors.again(error)
+                raise
+
+    def _raise_sending_end(self) -> None:
         if self._sending_end is not None:
             self._unsent.clear()
             raise _errors.again(self._sending_end)
-        with self._deadline(timeout) as limit_call:
-            while self._unsent:
-                limit_call()
-                try:
-                    self._unsent.advance(self._send_some())
-                except NOT_NOW:
-                    raise
-                except OSError as error:
-                    self._sending_end = _errors.again(error)
-                    raise
+
+    def _send_file(self, frame: FileFrame, timeout: float | None) -> None:
+        self._raise_sending_end()
+        send = self._send_piece if isinstance(self._socket, tls.SSLSocket) else self._send_from
+        try:
+            with self._deadline(timeout) as limit_call:
+                self._send_unsent(limit_call)
+                while not frame.done:
+                    send(frame, limit_call)
+        finally:
+            if self._sending_end is None:
+                self._unsent.put_encoded(frame.take_all())
+
+    def _send_piece(self, frame: FileFrame, limit_call: Callable[[], None]) -> None:
+        self._unsent.put_encoded(frame.take())
+        self._send_unsent(limit_call)
+
+    def _send_from(self, frame: FileFrame, limit_call: Callable[[], None]) -> None:
+        limit_call()
+        try:
+            self._wait_until_writable()
+            frame.send_some(self._socket)
+        except BlockingIOError:
+            if not self._socket.gettimeout():
+                raise
+        except NOT_NOW:
+            raise
+        except OSError as error:
+            self._sending_end = _errors.again(error)
+            raise
+
+    def _wait_until_writable(self) -> None:
+        """Wait as long as a call of the socket would: `os.sendfile` knows nothing of a timeout that Python keeps."""
+        timeout = self._socket.gettimeout()
+        if timeout and not is_writable(self._socket, timeout):
+            raise _errors.timed_out()
 
     def _send_some(self) -> int:
         parts = self._unsent.buffers(self._max_parts)

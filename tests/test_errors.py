@@ -17,6 +17,7 @@ from fastframe import (
     FrameTooLargeError,
     IncompleteFrameError,
     MisuseError,
+    ShortFileError,
     _arrow,
     _batch_py,
     _codec_py,
@@ -35,6 +36,7 @@ TREE = {
     "IncompleteFrameError": FrameError,
     "EndOfStreamError": EOFError,
     "MisuseError": RuntimeError,
+    "ShortFileError": OSError,
 }
 
 ERRORS = [
@@ -98,6 +100,13 @@ def test_b2_an_error_said_again_has_no_payloads(error, text, attributes):
     again = error.again()
     assert again is not error
     assert (describe(again), again.frames) == (describe(error), [])
+
+
+def test_what_a_file_gave_is_copied_too():
+    error = ShortFileError(3, 9)
+    for duplicate in (copy.copy(error), pickle.loads(pickle.dumps(error))):
+        assert (duplicate.sent, duplicate.count) == (3, 9)
+        assert str(duplicate) == "the file gave 3 of 9 bytes, and zeros were sent for the rest"
 
 
 @pytest.mark.parametrize("reason", _errors.CORRUPTIONS)

@@ -1,0 +1,154 @@
+"""FileFrame: a frame that carries a part of a file, sent without bringing it into Python where the kernel can do that.
+
+    | header, prefix | bytes of the file | a netstring's comma |
+
+A frame that has begun has to become whole, or its stream is out of step for ever. So what a file does not have any more when it
+is its turn, or does not let us read, is sent as zeros, and told in the end.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
+
+from . import _errors
+from ._parts import GATHER_SIZE, trailer_of
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+    from ._codec import Encoder
+    from ._errors import ShortFileError
+
+    class HasDescriptor(Protocol):
+        def fileno(self) -> int: ...
+
+    File: TypeAlias = int | HasDescriptor
+
+PIECE_SIZE: Final = 256 * 1024  # what is read at once where the kernel cannot send a file itself
+# Below this reading is cheaper than what it takes to send past a transport.
+DIRECT_SIZE: Final = GATHER_SIZE
+PATIENCE: Final = 0.02  # seconds to wait for a socket that takes nothing, until another way of waiting is worth its cost
+MSG_MORE: Final[int] = getattr(socket, "MSG_MORE", 0)  # the header shall not leave alone
+CAN_SEND_FILES: Final = hasattr(os, "sendfile")
+
+
+class FileFrame:
+    """One frame, from what is `_ready` to be sent first to the file's last byte."""
+
+    def __init__(self, encoder: Encoder, file: File, offset: int, count: int | None, prefix: Buffer) -> None:
+        """Take `count` bytes of `file` from `offset` on, None for all there are. Raise as `Encoder.encode` does."""
+        self._file = file if isinstance(file, int) else file.fileno()
+        self._offset = _errors.at_least_zero("offset", offset)
+        count = max(0, os.fstat(self._file).st_size - offset) if count is None else _errors.at_least_zero("count", count)
+        self._prefix = b"".join((prefix,))
+        self._header = encoder.header(len(self._prefix) + count)
+        self._trailer = trailer_of(encoder.format)
+        self._count = self._left = count  # bytes of the file that were not read nor sent yet
+        self._ready = memoryview(self._header + self._prefix + (b"" if count else self._trailer))
+        self._direct = CAN_SEND_FILES
+        self.in_one = encoder.format.payload_brings_header or count < DIRECT_SIZE  # `payload` is the way to send it
+        self.given = 0  # bytes that the kernel has, header and all
+        self.failure: ShortFileError | None = None  # what the sender is told in the end
+        self.cut = False
+
+    @property
+    def done(self) -> bool:
+        """Whether all of it is sent, or handed out to be sent."""
+        return not self._ready and not self._left
+
+    def payload(self) -> bytes:
+        """Read all of the payload, before anything is sent."""
+        read = []
+        while self._left:
+            read.append(self._read(self._left))
+        return b"".join((self._prefix, *read))
+
+    def take(self, size: int = PIECE_SIZE) -> bytes:
+        """Hand out what comes next, for others to send: about `size` bytes."""
+        ready, self._ready = self._ready, memoryview(b"")
+        parts: list[bytes | memoryview] = [ready]
+        if self._left:
+            parts.append(self._read(size))
+            if not self._left:
+                parts.append(self._trailer)
+        return b"".join(parts)
+
+    def take_all(self) -> bytes:
+        """Hand out all that is left."""
+        parts = []
+        while not self.done:
+            parts.append(self.take())
+        return b"".join(parts)
+
+    def send_some(self, connection: socket.socket) -> None:
+        """Send with one system call; raise OSError if the connection failed, BlockingIOError if it takes nothing now."""
+        if self._direct and self._left and not self._ready:
+            self._send_directly(connection)
+            return
+        if not self._ready:
+            self._ready = memoryview(self.take())
+        sent = connection.send(self._ready, MSG_MORE if self._left else 0)
+        self._ready = self._ready[sent:]
+        self.given += sent
+
+    def push(self, connection: socket.socket | None) -> bytes:
+        """Send for as long as a non-blocking connection takes something; return what it is others' turn to send then.
+
+        It waits, for the disk and a moment for the connection: call it in a thread of its own. Raise as `send_some` does.
+        """
+        if connection is None:
+            return self.take()
+        while not self.done and not self.cut:
+            try:
+                self.send_some(connection)
+            except BlockingIOError:
+                if not is_writable(connection, PATIENCE):
+                    return self.take()
+        return b""
+
+    def _send_directly(self, connection: socket.socket) -> None:
+        try:
+            sent = os.sendfile(connection.fileno(), self._file, self._offset, self._left)
+        except BlockingIOError:
+            raise
+        except OSError:  # of the file or of the connection? Reading and sending one after the other will tell
+            sent = 0
+        if not sent:
+            self._direct = False
+            return
+        self._advance(sent)
+        self.given += sent
+        if not self._left:
+            self._ready = memoryview(self._trailer)
+
+    def _read(self, size: int) -> bytes:
+        """Read up to `size` of the bytes that are left, or zeros instead."""
+        size = min(size, self._left)
+        data = b""
+        if self.failure is None:
+            cause = None
+            try:
+                data = os.pread(self._file, size, self._offset)
+            except OSError as error:
+                cause = error
+            if not data:
+                self.failure = _errors.short_file(self._count - self._left, self._count, cause)
+        data = data or bytes(size)
+        self._advance(len(data))
+        return data
+
+    def _advance(self, nbytes: int) -> None:
+        self._offset += nbytes
+        self._left -= nbytes
+
+
+def is_writable(connection: socket.socket, timeout: float | None) -> bool:
+    """Wait until a connection takes something or has failed, at most `timeout` seconds; tell whether that is so."""
+    if hasattr(select, "poll"):
+        waiting: Any = select.poll()
+        waiting.register(connection, select.POLLOUT)
+        return bool(waiting.poll(None if timeout is None else timeout * 1000))
+    return bool(select.select((), (connection,), (), timeout)[1])
