@@ -15,6 +15,8 @@ from typing import Any, Final, Literal
 
 from fastframe import FrameFormat, aio
 
+from . import messages
+
 DEFAULT_HOST: Final = "127.0.0.1"
 DEFAULT_PORT: Final = 9000
 BACKLOG: Final = 4096  # the kernel's own limit, as Linux has it
@@ -25,6 +27,10 @@ DRAIN_SECONDS: Final = 8.0
 LONGEST_WAIT: Final = 31 * 24 * 3600  # seconds: more than anybody waits, and less than what a socket can be told
 MOST_WORKERS: Final = 256
 SIZES: Final = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20}
+LONG_SIZES: Final = {**SIZES, "GiB": 1 << 30, "TiB": 1 << 40}
+MOST_BYTES: Final = (1 << 63) - 1  # of a file: off_t
+LEAST_PAYLOAD: Final = 64 * 1024  # control messages have up to that
+MOST_PAYLOAD: Final = 64 * 1024 * 1024
 
 
 class UsageError(Exception):
@@ -40,6 +46,25 @@ def add_server_options(parser: argparse.ArgumentParser) -> None:
         )
     )
     _add_processes(parser.add_argument_group("how it runs"))
+
+
+def add_service_options(parser: argparse.ArgumentParser) -> None:
+    """Add what the framed servers share: whom they let in, and how large their messages may be."""
+    parser.set_defaults(greets=True)
+    parser.add_argument(
+        "--tokens", metavar="FILE", help="let only those in who know a token of this file: lines KEY TOKEN, mode 0600"
+    )
+    parser.add_argument(
+        "--max-payload",
+        type=payload_size,
+        default=messages.MAX_PAYLOAD,
+        metavar="BYTES",
+        help="of a message; a client is held to 16KiB until it is known (default: 1MiB)",
+    )
+
+
+def add_token_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--token", metavar="FILE", help="for a server with --tokens: a file with one line KEY TOKEN, mode 0600")
 
 
 def add_format_option(parser: argparse.ArgumentParser) -> None:
@@ -191,6 +216,20 @@ def size(text: str) -> int:
     return value
 
 
+def long_size(text: str) -> int:
+    """Parse the size of a file."""
+    match = re.fullmatch("([0-9]{1,19})(|KiB|MiB|GiB|TiB)", text, re.ASCII)
+    if match is None or not 0 < (value := int(match[1]) * LONG_SIZES[match[2]]) <= MOST_BYTES:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of bytes such as 65536, 64KiB or 10GiB")
+    return value
+
+
+def payload_size(text: str) -> int:
+    if not LEAST_PAYLOAD <= (value := size(text)) <= MOST_PAYLOAD:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of bytes from 64KiB to 64MiB")
+    return value
+
+
 def size_or_0(text: str) -> int:
     return 0 if text == "0" else size(text)
 
@@ -218,7 +257,7 @@ def address(text: str) -> dict[str, Any]:
 
 def limits(options: argparse.Namespace) -> aio.Limits:
     """Return what the options say; raise UsageError if that cannot be."""
-    if "handshake_timeout" in options and options.tls_cert is None:
+    if "handshake_timeout" in options and options.tls_cert is None and not getattr(options, "greets", False):
         raise UsageError("--handshake-timeout is for TLS: give --tls-cert")
     try:
         return aio.Limits(**{name: getattr(options, name) for name, *_ in LIMITS if name in options})

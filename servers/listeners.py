@@ -83,7 +83,9 @@ def open_listeners(options: argparse.Namespace, bind: Bind, kind: socket.SocketK
 
 def refuse_public(host: str, options: argparse.Namespace, kind: socket.SocketKind = socket.SOCK_STREAM) -> None:
     """Raise UsageError if others can reach `host`, nobody would authenticate them, and the options do not accept that."""
-    if not options.insecure and options.tls_client_ca is None and not _is_loopback(host):
+    # A token keeps others out, but what follows it can be read and changed without TLS.
+    authenticates = options.tls_client_ca or (options.tls_cert and getattr(options, "tokens", None))
+    if not options.insecure and not authenticates and not _is_loopback(host):
         remedy = "give --tls-cert and --tls-client-ca, or " if kind == socket.SOCK_STREAM else ""  # no TLS for datagrams
         raise UsageError(
             f"{host!r} can be reached by others, and nothing here authenticates them: {remedy}say --insecure to allow it"

@@ -30,7 +30,7 @@ def configure(form: str, level: str) -> None:
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
 
 
-def event(level: int, name: str, **fields: object) -> None:
+def event(level: int, name: str, /, **fields: object) -> None:
     """Log that `name` happened; the fields may hold what a peer sent."""
     logger.log(level, name, extra={"fields": fields}, stacklevel=2)
 

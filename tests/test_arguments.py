@@ -122,7 +122,13 @@ def test_hosts_and_paths_may_be_several():
 
 
 def test_the_options_that_the_documents_name_exist():
-    adding = (arguments.add_server_options, arguments.add_client_options, echo_udp.add_server_options)
+    adding = (
+        arguments.add_server_options,
+        arguments.add_service_options,
+        arguments.add_client_options,
+        arguments.add_token_option,
+        echo_udp.add_server_options,
+    )
     known = {"--help"}.union(*map(arguments_of, adding))
     section = re.search("### Running a server\n(.*?)\n## ", (ROOT / "README.md").read_text(), re.DOTALL)[1]
     named = set(re.findall(r"--[a-z][a-z-]+", section + (ROOT / "docs/serving.md").read_text()))
@@ -133,3 +139,25 @@ def arguments_of(add) -> set[str]:
     parser = argparse.ArgumentParser()
     add(parser)
     return {option for action in parser._actions for option in action.option_strings}
+
+
+@pytest.mark.parametrize(("text", "size"), [("1", 1), ("64KiB", 65536), ("10GiB", 10 << 30), ("2TiB", 2 << 40)])
+def test_the_size_of_a_file_may_be_long(text, size):
+    assert arguments.long_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "1KB", "1.5GiB", "", "9223372036854775808", "8388608TiB", "\u0661GiB"])
+def test_what_is_no_size_of_a_file_is_refused(text):
+    with pytest.raises(argparse.ArgumentTypeError, match="number of bytes"):
+        arguments.long_size(text)
+
+
+@pytest.mark.parametrize("text", ["64KiB", "1MiB", "64MiB"])
+def test_a_payload_has_64_kib_to_64_mib(text):
+    assert arguments.payload_size(text) == arguments.size(text)
+
+
+@pytest.mark.parametrize("text", ["65535", "65MiB", "0"])
+def test_a_payload_of_another_size_is_refused(text):
+    with pytest.raises(argparse.ArgumentTypeError):
+        arguments.payload_size(text)

@@ -14,6 +14,7 @@ from fastframe.servers import arguments, listeners
 
 def parse(*words):
     parser = argparse.ArgumentParser()
+    arguments.add_service_options(parser)
     arguments.add_server_options(parser)
     return parser.parse_args(words)
 
@@ -41,6 +42,8 @@ def opened(*words):
         (["--host", "127.0.0.1", "--host", "0.0.0.0"], False),
         (["--host", "0.0.0.0", "--tls-cert", "x"], False),
         (["--host", "0.0.0.0", "--tls-cert", "x", "--tls-client-ca", "y"], True),
+        (["--host", "0.0.0.0", "--tokens", "x"], False),  # what follows a token could be changed on the way
+        (["--host", "0.0.0.0", "--tls-cert", "x", "--tokens", "y"], True),
         (["--host", "0.0.0.0", "--insecure"], True),
         (["--host", "0.0.0.0", "--unix", "x"], False),
         (["--unix", "x"], True),

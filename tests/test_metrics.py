@@ -155,5 +155,6 @@ def test_without_the_library_the_package_is_named(monkeypatch):
 
 def test_every_metric_is_in_the_documents():
     text = (Path(__file__).parent.parent / "docs" / "serving.md").read_text()
-    assert set(metrics.COUNTED) == {*_server.COUNTERS, *(f"datagrams_{name}" for name in echo_udp.COUNTERS)}
+    datagrams = (f"datagrams_{name}" for name in echo_udp.COUNTERS)
+    assert set(metrics.COUNTED) == {*_server.COUNTERS, *service.COUNTERS, *datagrams}
     assert all(f"fastframe_{name}_total" in text for name in metrics.COUNTED)
