@@ -9,7 +9,7 @@ import pytest
 from serving import refused
 
 from fastframe import IMPLEMENTATION, __version__, _server
-from fastframe.servers import arguments, echo_udp, metrics
+from fastframe.servers import arguments, echo_udp, metrics, service
 from fastframe.servers.board import STUCK_SECONDS, Board
 
 

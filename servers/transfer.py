@@ -1,0 +1,123 @@
+"""The bytes of a file between a disk and a connection, for either side: the network never waits for the disk, or for a digest.
+
+    send       sendfile of one window, while a thread hashes the same bytes, which both find in the page cache
+    receive    what has come is written and hashed in two threads, while more comes
+
+Where the bytes change between the two looks, the digest is not theirs, and the other side finds that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Final
+
+from fastframe import ShortFileError
+
+from . import offload
+from .errors import about
+
+if TYPE_CHECKING:
+    from .digests import Hasher
+    from .session import Session
+    from .source import Source
+
+# Bytes of a DATA message, unless told. See docs/benchmarks-transfer.md for what less and more cost.
+BLOCK_SIZE: Final = 256 * 1024
+WINDOW: Final = 4 * 1024 * 1024  # bytes that are hashed at a time: to start a thread takes as long as hashing 100 KiB
+# Below this a sendfile for each block costs more than reading many at once and copying them into frames.
+SENDFILE_SIZE: Final = 64 * 1024
+READ_SIZE: Final = 256 * 1024
+HELD: Final = 2 * 1024 * 1024  # bytes that wait for the disk before nothing more is received; as many are with the disk
+
+
+async def send(session: Session, source: Source, offset: int, block: int, check: Callable[[], None]) -> None:
+    """Send a file from `offset` on, in DATA messages of `block` bytes; `check` may raise why to stop.
+
+    Raise OperationError (changed, io_error), and what `FrameStream.send` does.
+    """
+    send_part = _send_small if block < SENDFILE_SIZE else _send_large
+    while offset < source.size:
+        stop = min(offset + WINDOW, source.size)
+        hashing = offload.start(source.hash, offset, stop)
+        try:
+            await send_part(session, source, range(offset, stop, block), stop, check)
+        finally:
+            await offload.settle([hashing])
+        hashing.result()
+        offset = stop
+
+
+async def _send_large(session: Session, source: Source, blocks: range, stop: int, check: Callable[[], None]) -> None:
+    for offset in blocks:
+        check()
+        try:
+            await session.send_file(source.descriptor, offset, min(blocks.step, stop - offset))
+        except ShortFileError as error:
+            raise about(source.name, "io_error" if error.__cause__ else "changed") from None
+
+
+async def _send_small(session: Session, source: Source, blocks: range, stop: int, check: Callable[[], None]) -> None:
+    per_read = max(1, READ_SIZE // blocks.step)
+    for first in range(0, len(blocks), per_read):
+        check()
+        start = blocks[first]
+        data = await offload.run(source.read, start, min(per_read * blocks.step, stop - start))
+        await session.send_many_data([data[at : at + blocks.step] for at in range(0, len(data), blocks.step)])
+
+
+async def receive(
+    data: Callable[[], Awaitable[list[memoryview]]],
+    write: Callable[[list[memoryview]], None],
+    hasher: Hasher,
+) -> None:
+    """Give what `data` returns to `write` and to `hasher`, until it is []; also what came before `data` raised something.
+
+    Raise what `data` and `write` do.
+    """
+    store = _Store(write, hasher)
+    try:
+        while chunks := await data():
+            await store.take(chunks)
+    finally:
+        await store.finish()
+
+
+class _Store:
+    """Write and hash chunks in two threads. What comes meanwhile is handed over together, so that it happens rarely."""
+
+    def __init__(self, write: Callable[[list[memoryview]], None], hasher: Hasher) -> None:
+        self._write = write
+        self._hasher = hasher
+        self._jobs: list[asyncio.Future[None]] = []
+        self._held: list[memoryview] = []
+        self._held_bytes = 0
+
+    async def take(self, chunks: list[memoryview]) -> None:
+        self._held += chunks
+        self._held_bytes += sum(map(len, chunks))
+        if self._held_bytes >= HELD or all(job.done() for job in self._jobs):
+            await self._finish_jobs()
+            held, self._held, self._held_bytes = self._held, [], 0
+            self._jobs = [offload.start(self._write, held), offload.start(self._hash, held)]
+
+    async def finish(self) -> None:
+        """Wait for what was begun, and do what is left, unless something failed."""
+        await self._finish_jobs()
+        self._jobs = [offload.start(self._write, self._held), offload.start(self._hash, self._held)]
+        await self._finish_jobs()
+
+    async def _finish_jobs(self) -> None:
+        jobs, self._jobs = self._jobs, []
+        if jobs:
+            await offload.settle(jobs)
+        try:
+            for job in jobs:
+                job.result()
+        except BaseException:
+            self._held = []  # what is behind a gap is worth nothing
+            raise
+
+    def _hash(self, chunks: list[memoryview]) -> None:
+        for chunk in chunks:
+            self._hasher.update(chunk)
