@@ -113,7 +113,9 @@ class Sending(Endpoint):
         self._raise_sending_end()
         transport = self.transport
         if frame.in_one:
-            payload = await self._loop.run_in_executor(None, frame.payload)
+            payload = frame.payload_at_hand()
+            if payload is None:
+                payload = await self._loop.run_in_executor(None, frame.payload)
             await self._send(encode_parts(self._encoder, payload))
             return
         while self._passage is not None:

@@ -21,6 +21,7 @@ from fastframe import (
     MisuseError,
     ShortFileError,
     _endpoint,
+    _file_frame,
     aio,
     sync,
 )
@@ -126,48 +127,50 @@ def each_codec(codec, monkeypatch):
         monkeypatch.setattr(module, "Encoder", codec.Encoder)
 
 
+async def send_on_a_loop(kind, format, steps):
+    async with aio_stream(kind, format) as (stream, drain):
+        reading = asyncio.create_task(asyncio.to_thread(drain.read))
+        await steps(stream)
+        await stream.close()
+        await reading
+        return bytes(drain.received)
+
+
+def send_blocking(kind, format, steps):
+    near, far = pair(kind)
+    drain = Drain(far)
+
+    def read():
+        if kind == "tls":
+            drain.raw = tls_contexts()[0].wrap_socket(far, server_side=True)
+        with drain.raw:
+            drain.read()
+            if kind == "tls":
+                drain.raw.unwrap()
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    if kind == "tls":
+        near = tls_contexts()[1].wrap_socket(near, server_hostname="127.0.0.1")
+    with sync.FrameSocket(near, format) as stream:
+        asyncio.run(steps(Awaited(stream)))
+        if kind == "tls":  # a close before it has read what the handshake brought late would be a reset
+            near.unwrap()
+    reader.join()
+    return bytes(drain.received)
+
+
 @pytest.fixture(params=[*LOOPS, "sync"])
 def sent(request, quick):
-    """Run a sender on a connection, `steps(send)`, and return what came at the other end."""
-
-    async def in_loop(kind, format, steps):
-        async with aio_stream(kind, format) as (stream, drain):
-            reading = asyncio.create_task(asyncio.to_thread(drain.read))
-            await steps(stream)
-            await stream.close()
-            await reading
-            return bytes(drain.received)
-
-    def blocking(kind, format, steps):
-        near, far = pair(kind)
-        drain = Drain(far)
-
-        def read():
-            if kind == "tls":
-                drain.raw = tls_contexts()[0].wrap_socket(far, server_side=True)
-            with drain.raw:
-                drain.read()
-                if kind == "tls":
-                    drain.raw.unwrap()
-
-        reader = threading.Thread(target=read)
-        reader.start()
-        if kind == "tls":
-            near = tls_contexts()[1].wrap_socket(near, server_hostname="127.0.0.1")
-        with sync.FrameSocket(near, format) as stream:
-            asyncio.run(steps(Awaited(stream)))
-            if kind == "tls":  # a close before it has read what the handshake brought late would be a reset
-                near.unwrap()
-        reader.join()
-        return bytes(drain.received)
+    """Run a sender on a connection, `await steps(stream)`, and return what came at the other end."""
 
     def run(kind, steps, format=U32):
         if request.param == "sync":
-            return blocking(kind, format, steps)
+            return send_blocking(kind, format, steps)
         results = []
 
         async def main():
-            results.append(await in_loop(kind, format, steps))
+            results.append(await send_on_a_loop(kind, format, steps))
 
         play(LOOPS[request.param], main)
         return results[0]
@@ -373,6 +376,35 @@ def test_peers_that_take_nothing_hold_no_thread(run, file, contents):
     run(main)
 
 
+@pytest.mark.parametrize("at_hand", [True, False])
+def test_what_is_small_needs_a_thread_only_if_it_is_not_at_hand(run, file, contents, monkeypatch, at_hand):
+    def preadv(file, buffers, offset, flags):
+        assert flags == os.RWF_NOWAIT
+        if not at_hand:
+            raise BlockingIOError
+        buffers[0][:] = os.pread(file, len(buffers[0]), offset)
+        return len(buffers[0])
+
+    def payload(frame, read=_file_frame.FileFrame.payload):
+        threads.append(threading.current_thread())
+        return read(frame)
+
+    monkeypatch.setattr(os, "preadv", preadv)
+    monkeypatch.setattr(_file_frame.FileFrame, "payload", payload)
+    threads = []
+
+    async def main():
+        async with aio_stream("tcp", U32) as (stream, drain):
+            await stream.send_file(file, 7, SMALL)
+            assert (threads == []) is at_hand
+            assert threading.main_thread() not in threads
+            await stream.close()
+            await asyncio.to_thread(drain.read)
+            assert drain.received == frame(contents[7 : 7 + SMALL])
+
+    run(main)
+
+
 def test_a_slow_disk_does_not_stop_the_loop(run, file, monkeypatch):
     waiting, read = threading.Event(), threading.Event()
 
@@ -386,13 +418,13 @@ def test_a_slow_disk_does_not_stop_the_loop(run, file, monkeypatch):
 
     async def main():
         async with aio_stream("tcp", U32) as (stream, drain):
-            sending = asyncio.create_task(stream.send_file(file, 0, 100_000))
+            sending = asyncio.create_task(stream.send_file(file, 0, 200_000))
             await until(waiting.is_set)
             read.set()
             await sending
             await stream.close()
             await asyncio.to_thread(drain.read)
-            assert len(drain.received) == 100_004
+            assert len(drain.received) == 200_004
 
     run(main)
 
