@@ -64,7 +64,7 @@ class Files:
                 await offload.run(source.skip, offset, proof)
             await session.opened(size=source.size, modified=source.modified, mode=source.mode, offset=offset)
             async with session.listening():
-                await transfer.send(session, source, offset, block, session.check_cancelled)
+                await transfer.send(session, source, offset, block, lambda _: session.check_cancelled())
             await session.send_end(size=source.size, digest=await offload.run(source.finish))
         return {}
 

@@ -31,8 +31,10 @@ READ_SIZE: Final = 256 * 1024
 HELD: Final = 2 * 1024 * 1024  # bytes that wait for the disk before nothing more is received; as many are with the disk
 
 
-async def send(session: Session, source: Source, offset: int, block: int, check: Callable[[], None]) -> None:
-    """Send a file from `offset` on, in DATA messages of `block` bytes; `check` may raise why to stop.
+async def send(session: Session, source: Source, offset: int, block: int, note: Callable[[int], None]) -> None:
+    """Send a file from `offset` on, in DATA messages of `block` bytes.
+
+    `note` is told now and then up to where it is sent, and may raise why to stop.
 
     Raise OperationError (changed, io_error), and what `FrameStream.send` does.
     """
@@ -41,27 +43,27 @@ async def send(session: Session, source: Source, offset: int, block: int, check:
         stop = min(offset + WINDOW, source.size)
         hashing = offload.start(source.hash, offset, stop)
         try:
-            await send_part(session, source, range(offset, stop, block), stop, check)
+            await send_part(session, source, range(offset, stop, block), stop, note)
         finally:
             await offload.settle([hashing])
         hashing.result()
         offset = stop
 
 
-async def _send_large(session: Session, source: Source, blocks: range, stop: int, check: Callable[[], None]) -> None:
+async def _send_large(session: Session, source: Source, blocks: range, stop: int, note: Callable[[int], None]) -> None:
     for offset in blocks:
-        check()
+        note(offset)
         try:
             await session.send_file(source.descriptor, offset, min(blocks.step, stop - offset))
         except ShortFileError as error:
             raise about(source.name, "io_error" if error.__cause__ else "changed") from None
 
 
-async def _send_small(session: Session, source: Source, blocks: range, stop: int, check: Callable[[], None]) -> None:
+async def _send_small(session: Session, source: Source, blocks: range, stop: int, note: Callable[[int], None]) -> None:
     per_read = max(1, READ_SIZE // blocks.step)
     for first in range(0, len(blocks), per_read):
-        check()
         start = blocks[first]
+        note(start)
         data = await offload.run(source.read, start, min(per_read * blocks.step, stop - start))
         await session.send_many_data([data[at : at + blocks.step] for at in range(0, len(data), blocks.step)])
 
