@@ -84,6 +84,11 @@ class Sink(Protocol):
     def write(self, chunks: Chunks, /) -> None: ...
 
 
+def wire_time(modified: int) -> int:
+    """Return a time as the protocol has it, which has none before 1970."""
+    return max(modified, 0)
+
+
 class FilesClient(session.ClientSession):
     """A connection to a file server; `connect` makes it.
 
@@ -207,7 +212,7 @@ class FilesClient(session.ClientSession):
 
     async def mkdir(self, name: str, mode: int | None = None, modified: int | None = None) -> None:
         """Make the directory `name` and those above it, or take the one that is there; set its mode and time if given."""
-        given = {"mode": mode, "modified": None if modified is None else _time(modified)}
+        given = {"mode": mode, "modified": None if modified is None else wire_time(modified)}
         async with self.operation("mkdir", name=name, **{key: value for key, value in given.items() if value is not None}):
             await self.result()
 
@@ -348,11 +353,7 @@ def _entry(fields: Fields) -> Entry:
 
 
 def _described(source: Source) -> dict[str, int]:
-    return {"size": source.size, "modified": _time(source.modified), "mode": source.mode}
-
-
-def _time(modified: int) -> int:
-    return max(modified, 0)  # the protocol has no time before 1970
+    return {"size": source.size, "modified": wire_time(source.modified), "mode": source.mode}
 
 
 def _check_offset(opened: Fields, offset: int) -> None:
