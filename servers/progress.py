@@ -12,6 +12,7 @@ import shutil
 import sys
 import time
 import unicodedata
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, Final, Protocol, TextIO
 
@@ -19,6 +20,7 @@ from . import logs
 
 BAR_CELLS: Final = 20
 NAME_CELLS: Final = 30  # at most, of the bar's line
+WINDOW_SECONDS: Final = 5.0  # that a rate is the average of
 LEAST_SECONDS: Final = 0.2  # until a rate says anything
 UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 
@@ -104,15 +106,13 @@ class RichBar:
         self._bars = bars
 
     def begin(self, name: str) -> Progress | None:
-        shown = shorten(logs.escape(name), NAME_CELLS)
-        task = None
+        self.clear()
+        pace = Pace()
+        task = self._bars.add_task(shorten(logs.escape(name), NAME_CELLS), total=None, state="")
 
         def progress(done: int, total: int) -> None:
-            nonlocal task
-            if task is None:  # what was there already is not part of the rate
-                self.clear()
-                task = self._bars.add_task(shown, total=total, completed=done)
-            self._bars.update(task, completed=done)
+            pace.note(done)
+            self._bars.update(task, completed=done, total=total, state=state_text(done, total, pace))
 
         return progress
 
@@ -128,18 +128,22 @@ class RichBar:
 
 
 class Pace:
-    """How fast bytes come, since the first look."""
+    """How fast bytes come, in the last seconds; what was there at first did not come."""
 
     def __init__(self) -> None:
-        self._start = time.monotonic()
-        self._first: int | None = None  # how many were there
-        self.rate = 0.0  # bytes a second, 0 while that is not known
+        self._looks: deque[tuple[float, int]] = deque()  # when, and how many there were
 
     def note(self, done: int) -> None:
-        if self._first is None:
-            self._first = done
-        seconds = time.monotonic() - self._start
-        self.rate = (done - self._first) / seconds if seconds >= LEAST_SECONDS else 0.0
+        now = time.monotonic()
+        self._looks.append((now, done))
+        while now - self._looks[0][0] > WINDOW_SECONDS and len(self._looks) > 2:
+            self._looks.popleft()
+
+    @property
+    def rate(self) -> float:
+        """Bytes a second, 0 while that is not known."""
+        (start, before), (now, done) = self._looks[0], self._looks[-1]
+        return (done - before) / (now - start) if now - start >= LEAST_SECONDS else 0.0
 
 
 @contextlib.contextmanager
@@ -161,12 +165,14 @@ def display(*, quiet: bool = False) -> Iterator[Display]:
 
 
 def bar_line(name: str, done: int, total: int, pace: Pace) -> str:
-    """Return the line of a bar, as `big.iso  45% [#########           ] 1.2 of 2.4 GiB, 350 MiB/s, 0:03`."""
+    """Return the line of a bar, as `big.iso  45% [#########           ] 1.1 GiB of 2.4 GiB, 350 MiB/s, 0:03 left`."""
     share = done / total if total else 1.0
-    parts = [f"{size_text(done)} of {size_text(total)}"]
-    if pace.rate:
-        parts += [f"{size_text(round(pace.rate))}/s", f"{time_text((total - done) / pace.rate)} left"]
-    return f"{name} {share:4.0%} [{'#' * int(share * BAR_CELLS):<{BAR_CELLS}}] {', '.join(parts)}"
+    return f"{name} {share:4.0%} [{'#' * int(share * BAR_CELLS):<{BAR_CELLS}}] {state_text(done, total, pace)}"
+
+
+def state_text(done: int, total: int, pace: Pace) -> str:
+    text = f"{size_text(done)} of {size_text(total)}"
+    return f"{text}, {size_text(round(pace.rate))}/s, {time_text((total - done) / pace.rate)} left" if pace.rate else text
 
 
 def size_text(size: int) -> str:
@@ -211,21 +217,7 @@ def _cells(character: str) -> int:
 
 def _rich() -> Any:
     from rich.console import Console  # noqa: PLC0415  an extra
-    from rich.progress import (  # noqa: PLC0415
-        BarColumn,
-        DownloadColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
+    from rich.progress import BarColumn, Progress, TextColumn  # noqa: PLC0415
 
-    return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        DownloadColumn(binary_units=True),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    )
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.fields[state]}", markup=False))
+    return Progress(*columns, console=Console(stderr=True), transient=True)

@@ -1,0 +1,387 @@
+"""The client of the file server: whole files, files that broke off anywhere, and servers that say what is not so."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import hashlib
+import os
+import random
+import resource
+
+import pytest
+from filing import MIB, descriptors, filing, gone, scripted
+from sessions import played
+
+from fastframe import EndOfStreamError
+from fastframe.servers import digests, files_client, local, transfer
+from fastframe.servers.errors import OperationError
+from fastframe.servers.files_client import Entry
+from fastframe.servers.local import LocalError
+from fastframe.servers.messages import Kind
+from fastframe.servers.root import Root
+from fastframe.servers.staging import Staging, Upload
+
+DATA = random.Random(7).randbytes(700_001)
+TIME = 1_600_000_000_123_456_789
+EMPTY = hashlib.sha256(b"").hexdigest()
+
+
+@pytest.fixture
+def served(tmp_path):
+    path = tmp_path / "served"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+def here(tmp_path):
+    path = tmp_path / "here"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays_open():
+    before = descriptors()
+    yield
+    assert descriptors() <= before
+
+
+def write(path, data=DATA, mode=0o640):
+    path.write_bytes(data)
+    path.chmod(mode)
+    os.utime(path, ns=(TIME, TIME))
+    return path
+
+
+def digest(data, name="sha256"):
+    hasher = digests.new(name)
+    hasher.update(data)
+    return hasher.hexdigest()
+
+
+def part(here, name="copy"):
+    return here / local.part_name(name)
+
+
+def is_same(one, two):
+    facts = [(path.read_bytes(), path.stat().st_mode, path.stat().st_mtime_ns) for path in (one, two)]
+    return facts[0] == facts[1]
+
+
+@contextlib.asynccontextmanager
+async def refused(code, kind=OperationError):
+    with pytest.raises(kind) as info:
+        yield info
+    assert info.value.code == code
+
+
+# whole files
+
+
+@pytest.mark.parametrize("size", [0, 1, 65_536, len(DATA)])
+@pytest.mark.parametrize("name", ["sha256", "none", "md5"])
+@played
+async def test_a_file_there_and_back(served, here, size, name):
+    source = write(here / "source", DATA[:size])
+    async with filing(served) as client:
+        sent = await client.put(source, "grüße", digest=name)
+        came = await client.get("grüße", here / "copy", digest=name)
+    assert is_same(source, served / "grüße")
+    assert is_same(source, here / "copy")
+    assert (sent.size, sent.digest, sent.resumed_from) == (size, digest(DATA[:size], name), 0)
+    assert (came.size, came.digest, came.resumed_from) == (size, digest(DATA[:size], name), 0)
+    assert sent.seconds > 0
+    assert sorted(os.listdir(here)) == ["copy", "source"]
+
+
+@pytest.mark.parametrize("block", [1, 1000, 65_536, MIB, 1 << 40])
+@played
+async def test_blocks_of_any_size(served, here, block):
+    size = 3000 if block == 1 else len(DATA)
+    source = write(here / "source", DATA[:size])
+    async with filing(served) as client:
+        await client.put(source, "file", block=block)
+        await client.get("file", here / "copy", block=block)
+    assert is_same(source, here / "copy")
+
+
+@played
+async def test_progress_from_the_beginning_to_the_end_and_not_for_each_block(served, here):
+    source, seen = write(here / "source"), []
+    async with filing(served) as client:
+        await client.put(source, "file", block=100, progress=lambda *now: seen.append(now))
+        await client.get("file", here / "copy", block=100, progress=lambda *now: seen.append(now))
+    assert [now for now in seen if now[0] in (0, len(DATA))] == [(0, len(DATA)), (len(DATA), len(DATA))] * 2
+    assert len(seen) < 400  # of 14,000 messages; at most 20 a second are shown
+
+
+@played
+async def test_nothing_is_replaced_that_was_not_asked_to_be(served, here):
+    write(served / "file", b"there")
+    write(here / "copy", b"here")
+    async with filing(served) as client:
+        async with refused("exists", LocalError) as info:
+            await client.get("file", here / "copy")
+        assert str(here / "copy") in str(info.value)
+        async with refused("exists"):
+            await client.put(here / "copy", "file")
+        assert (served / "file").read_bytes() == b"there"
+        assert (here / "copy").read_bytes() == b"here"
+        await client.get("file", here / "copy", replace=True)
+        assert (here / "copy").read_bytes() == b"there"
+        await client.put(write(here / "new", b"new"), "file", replace=True)
+    assert (served / "file").read_bytes() == b"new"
+
+
+@played
+async def test_parents_are_made_when_asked_for(served, here):
+    async with filing(served) as client:
+        async with refused("not_found"):
+            await client.put(write(here / "source"), "a/b/file")
+        await client.put(here / "source", "a/b/file", parents=True)
+    assert is_same(here / "source", served / "a/b/file")
+
+
+@played
+async def test_a_file_before_1970_is_sent_as_of_1970(served, here):
+    os.utime(write(here / "source"), ns=(-1, -1))
+    async with filing(served) as client:
+        await client.put(here / "source", "file")
+    assert (served / "file").stat().st_mtime_ns == 0
+
+
+@played
+async def test_many_operations_one_after_the_other(served, here):
+    async with filing(served) as client:
+        for at in range(20):
+            await client.put(write(here / f"{at}", DATA[:at]), f"{at}")
+            await client.get(f"{at}", here / f"{at}.copy")
+            async with refused("not_found"):
+                await client.get("missing", here / "missing")
+        entries = await client.list()
+    assert sorted(entry.size for entry in entries) == list(range(20))
+    assert not part(here, "missing").exists()
+
+
+@pytest.mark.parametrize("what", ["missing", "directory", "fifo", ""])
+@played
+async def test_what_is_no_file_is_not_sent(served, here, what):
+    (here / "directory").mkdir()
+    os.mkfifo(here / "fifo")
+    async with filing(served) as client:
+        with pytest.raises(LocalError) as info:
+            await client.put(here / what if what else "", "name")
+        await client.stat()
+    assert info.value.code == ("not_found" if what in ("missing", "") else "not_a_file")
+
+
+@played
+async def test_a_digest_that_is_unknown(served, here):
+    write(served / "file")
+    async with filing(served) as client:
+        async with refused("unsupported"):
+            await client.get("file", here / "copy", digest="crc7")
+        async with refused("unsupported"):
+            await client.put(write(here / "source"), "new", digest="crc7")
+    assert sorted(os.listdir(here)) == ["source"]
+
+
+@played
+async def test_a_server_that_takes_nothing(served, here):
+    async with filing(served, write=False) as client:
+        async with refused("read_only"):
+            await client.put(write(here / "source"), "file")
+        async with refused("read_only"):
+            await client.mkdir("new")
+
+
+# list, stat, mkdir
+
+
+@played
+async def test_a_listing_longer_than_a_message(served):
+    for at in range(1200):
+        (served / f"{at:04}-{'ä' * 100}").touch()
+    (served / "link").symlink_to("nowhere")
+    async with filing(served) as client:
+        entries = {entry.name: entry for entry in await client.list()}
+    assert len(entries) == 1201
+    assert entries["link"].kind == "link"
+    assert entries[f"0007-{'ä' * 100}"].kind == "file"
+
+
+@played
+async def test_names_that_are_no_utf8_are_counted(served):
+    (served / "good").touch()
+    os.close(os.open(os.fsencode(served) + b"/b\xe4d", os.O_CREAT))
+    async with filing(served) as client:
+        assert [entry.name for entry in await client.list()] == ["good"]
+        assert client.unnamed == 1
+
+
+@played
+async def test_stat_and_mkdir(served):
+    write(served / "file")
+    async with filing(served) as client:
+        known = await client.stat("file", "sha256")
+        assert known == Entry("file", "file", len(DATA), TIME, 0o640, digest(DATA))
+        await client.mkdir("a/b", 0o700, TIME)
+        assert (await client.stat("a/b")).modified == TIME
+        assert ((await client.stat("a/b")).kind, (await client.stat("a/b")).mode) == ("directory", 0o700)
+        await client.mkdir("a/b")
+
+
+# what broke off
+
+
+@pytest.mark.parametrize("there", [1, 4095, 65_537, len(DATA) - 1, len(DATA)])
+@played
+async def test_a_get_goes_on_with_what_is_there(served, here, there):
+    write(served / "file")
+    part(here).write_bytes(DATA[:there])
+    seen = []
+    async with filing(served) as client:
+        came = await client.get("file", here / "copy", progress=lambda *now: seen.append(now))
+    assert came.resumed_from == there
+    assert seen[0] == (there, len(DATA))
+    assert is_same(served / "file", here / "copy")
+    assert os.listdir(here) == ["copy"]
+
+
+@pytest.mark.parametrize("there", [b"x" * 1000, DATA + b"more", DATA[:-1] + b"!"])
+@played
+async def test_a_get_begins_again_where_something_else_is(served, here, there):
+    write(served / "file")
+    part(here).write_bytes(there)
+    async with filing(served) as client:
+        assert (await client.get("file", here / "copy")).resumed_from == 0
+    assert is_same(served / "file", here / "copy")
+
+
+@pytest.mark.parametrize("manner", [{"resume": False}, {"digest": "none"}])
+@played
+async def test_a_get_that_shall_not_go_on(served, here, manner):
+    write(served / "file")
+    part(here).write_bytes(b"x" * 1000)
+    async with filing(served) as client:
+        assert (await client.get("file", here / "copy", **manner)).resumed_from == 0
+    assert is_same(served / "file", here / "copy")
+
+
+def partial_of(served, source, data):
+    """Have the server hold the beginning of an upload."""
+    status = source.stat()
+    with Root(served) as root:
+        partial = Staging(root).open(Upload("file", status.st_size, status.st_mtime_ns, 0o640, ""))
+        partial.resume(0, "sha256", "")
+        partial.write([memoryview(data)])
+        partial.keep()
+
+
+@pytest.mark.parametrize("there", [1, 65_537, len(DATA) - 1, len(DATA)])
+@played
+async def test_a_put_goes_on_with_what_is_there(served, here, there):
+    source, seen = write(here / "source"), []
+    partial_of(served, source, DATA[:there])
+    async with filing(served) as client:
+        sent = await client.put(source, "file", progress=lambda *now: seen.append(now))
+    assert sent.resumed_from == there
+    assert sent.digest == digest(DATA)
+    assert seen[0][0] == there
+    assert is_same(source, served / "file")
+
+
+@pytest.mark.parametrize("manner", [{}, {"resume": False}, {"digest": "none"}])
+@played
+async def test_a_put_begins_again_where_something_else_is(served, here, manner):
+    source = write(here / "source")
+    partial_of(served, source, b"x" * 1000)
+    async with filing(served) as client:
+        assert (await client.put(source, "file", **manner)).resumed_from == 0
+    assert is_same(source, served / "file")
+
+
+class Broken(Exception):
+    pass
+
+
+def by_cancelling(client, task):
+    task.cancel()
+
+
+def by_a_lost_connection(client, task):
+    client.stream.abort()
+
+
+def by_an_error(client, task):
+    raise Broken
+
+
+WAYS = (by_cancelling, by_a_lost_connection, by_an_error)
+LONG = random.Random(8).randbytes(2_000_003)
+STOPS = range(0, len(LONG), 333_667)
+
+
+async def broken_off(client, way, stop, begin):
+    """Begin a transfer, and break it off when it has come to `stop`; tell whether that came in time."""
+    task = None
+
+    def progress(done, total):
+        if done >= stop:
+            way(client, task)
+
+    task = asyncio.create_task(begin(progress))
+    try:
+        await task
+    except (asyncio.CancelledError, EndOfStreamError, OSError, Broken):
+        return True
+    return False
+
+
+@pytest.mark.parametrize("way", WAYS)
+@played
+async def test_a_get_that_broke_off_anywhere(served, here, way):
+    write(served / "file", LONG)
+    resumed = []
+    for stop in STOPS:
+        async with filing(served) as client:
+            assert await broken_off(client, way, stop, lambda note: client.get("file", here / "copy", progress=note))  # noqa: B023
+            assert not (here / "copy").exists()
+        async with filing(served) as client:
+            resumed.append((await client.get("file", here / "copy")).resumed_from)
+        assert is_same(served / "file", here / "copy")
+        assert os.listdir(here) == ["copy"]
+        (here / "copy").unlink()
+    assert sum(map(bool, resumed)) >= len(STOPS) // 2
+
+
+@pytest.mark.parametrize("way", WAYS)
+@played
+async def test_a_put_that_broke_off_anywhere(served, here, way):
+    source = write(here / "source", LONG)
+    resumed = []
+    for stop in STOPS:
+        async with filing(served) as client:
+            await broken_off(client, way, stop, lambda note: client.put(source, "file", block=65_537, progress=note))  # noqa: B023
+        async with filing(served) as client:
+            resumed.append((await client.put(source, "file", replace=True)).resumed_from)
+        assert is_same(source, served / "file")
+        (served / "file").unlink()
+    assert sum(map(bool, resumed)) >= len(STOPS) // 2
+
+
+@played
+async def test_the_session_goes_on_after_an_error_of_this_side(served, here):
+    write(served / "file", LONG)
+    async with filing(served) as client:
+        assert await broken_off(client, by_an_error, 1, lambda note: client.get("file", here / "copy", progress=note))
+        assert await broken_off(client, by_an_error, 1, lambda note: client.put(served / "file", "new", progress=note))
+        assert (await client.get("file", here / "copy")).size == len(LONG)
+
+
+@pytest.fixture(autouse=True)
+def every_progress(monkeypatch):
+    monkeypatch.setattr(files_client, "PROGRESS_SECONDS", 0.0)
