@@ -7,6 +7,7 @@ import contextlib
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import sessions
 from sessions import Speaker
@@ -14,11 +15,13 @@ from sessions import Speaker
 from fastframe import EndOfStreamError, aio
 from fastframe.servers import files_client, session
 from fastframe.servers.files import Files
-from fastframe.servers.files_client import FilesClient
 from fastframe.servers.messages import Kind
 from fastframe.servers.root import Root
-from fastframe.servers.service import ServiceServer
 from fastframe.servers.staging import Staging
+
+if TYPE_CHECKING:
+    from fastframe.servers.files_client import FilesClient
+    from fastframe.servers.service import ServiceServer
 
 MIB = 1024 * 1024
 

@@ -304,7 +304,7 @@ async def test_a_put_begins_again_where_something_else_is(served, here, manner):
     assert is_same(source, served / "file")
 
 
-class Broken(Exception):
+class BrokenError(Exception):
     pass
 
 
@@ -317,7 +317,7 @@ def by_a_lost_connection(client, task):
 
 
 def by_an_error(client, task):
-    raise Broken
+    raise BrokenError
 
 
 WAYS = (by_cancelling, by_a_lost_connection, by_an_error)
@@ -336,7 +336,7 @@ async def broken_off(client, way, stop, begin):
     task = asyncio.create_task(begin(progress))
     try:
         await task
-    except (asyncio.CancelledError, EndOfStreamError, OSError, Broken):
+    except (asyncio.CancelledError, EndOfStreamError, OSError, BrokenError):
         return True
     return False
 
@@ -348,7 +348,7 @@ async def test_a_get_that_broke_off_anywhere(served, here, way):
     resumed = []
     for stop in STOPS:
         async with filing(served) as client:
-            assert await broken_off(client, way, stop, lambda note: client.get("file", here / "copy", progress=note))  # noqa: B023
+            assert await broken_off(client, way, stop, lambda note: client.get("file", here / "copy", progress=note))
             assert not (here / "copy").exists()
         async with filing(served) as client:
             resumed.append((await client.get("file", here / "copy")).resumed_from)
@@ -365,7 +365,7 @@ async def test_a_put_that_broke_off_anywhere(served, here, way):
     resumed = []
     for stop in STOPS:
         async with filing(served) as client:
-            await broken_off(client, way, stop, lambda note: client.put(source, "file", block=65_537, progress=note))  # noqa: B023
+            await broken_off(client, way, stop, lambda note: client.put(source, "file", block=65_537, progress=note))
         async with filing(served) as client:
             resumed.append((await client.put(source, "file", replace=True)).resumed_from)
         assert is_same(source, served / "file")
@@ -385,3 +385,245 @@ async def test_the_session_goes_on_after_an_error_of_this_side(served, here):
 @pytest.fixture(autouse=True)
 def every_progress(monkeypatch):
     monkeypatch.setattr(files_client, "PROGRESS_SECONDS", 0.0)
+
+
+# what changes, and what is full
+
+
+@played
+async def test_a_source_that_changes_while_it_is_sent(served, here):
+    source = write(here / "source", LONG)
+    async with filing(served) as client:
+        for change in (lambda: os.truncate(source, 1000), lambda: source.write_bytes(LONG[::-1]), lambda: os.utime(source)):
+            async with refused("changed", LocalError) as info:
+                await client.put(source, "file", progress=lambda done, total: done > 1_000_000 and change())  # noqa: B023
+            assert str(source) in str(info.value)
+            write(source, LONG)
+        assert not (served / "file").exists()
+        assert (await client.put(source, "file")).digest == digest(LONG)
+
+
+@played
+async def test_a_file_at_the_server_that_changes_while_it_comes(served, here):
+    remote = write(served / "file", LONG * 3)
+    async with filing(served) as client:
+        async with refused("changed"):
+            await client.get("file", here / "copy", progress=lambda done, total: os.utime(remote))
+        assert not (here / "copy").exists()
+        await client.get("file", here / "copy")
+    assert is_same(remote, here / "copy")
+
+
+@contextlib.contextmanager
+def short_files():
+    """Have the kernel refuse to write further than 100,000 bytes into a file."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@played
+async def test_a_disk_that_takes_no_more(served, here):
+    write(served / "file")
+    async with filing(served) as client:
+        async with refused("too_large", LocalError) as info:
+            with short_files():
+                await client.get("file", here / "copy")
+        assert str(info.value) == f"{here / 'copy'}: File too large (too_large)"
+        assert (await client.stat("file")).size == len(DATA)  # the session goes on
+    assert os.listdir(here) == [local.part_name("copy")]
+    assert 0 < part(here).stat().st_size <= 100_000
+
+
+@played
+async def test_a_directory_that_is_missing_or_may_not_be_written_to(served, here):
+    write(served / "file")
+    async with filing(served) as client:
+        async with refused("not_found", LocalError):
+            await client.get("file", here / "missing" / "copy")
+        (here / "plain").touch()
+        async with refused("not_a_directory", LocalError):
+            await client.get("file", here / "plain" / "copy")
+        for name in ("", ".", "..", "a/"):
+            async with refused("bad_name", LocalError):
+                await client.get("file", here.joinpath(name) if name == ".." else f"{here}/{name}")
+
+
+@played
+async def test_two_gets_of_one_file_do_not_mix(served, here):
+    write(served / "file")
+    descriptor = os.open(part(here), os.O_CREAT | os.O_RDWR)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    async with filing(served) as client:
+        async with refused("busy", LocalError):
+            await client.get("file", here / "copy")
+        os.close(descriptor)
+        await client.get("file", here / "copy")
+    assert is_same(served / "file", here / "copy")
+
+
+# servers that say what is not so
+
+SOME = {"size": 10, "modified": TIME, "mode": 0o640, "offset": 0}
+
+
+@pytest.mark.parametrize(
+    ("code", "came", "end", "name"),
+    [
+        ("wrong_digest", b"0123456789", (10, EMPTY), "sha256"),
+        ("wrong_digest", b"0123456789", (10, "x"), "none"),
+        ("wrong_size", b"012345678", (10, digest(b"012345678")), "sha256"),
+        ("wrong_size", b"0123456789", (9, digest(b"0123456789")), "sha256"),
+        ("wrong_size", b"", (0, EMPTY), "sha256"),
+    ],
+)
+@played
+async def test_data_that_are_not_the_file(here, code, came, end, name):
+    async def script(peer):
+        await peer.opened("get", **SOME)
+        await peer.stream.send(bytes([Kind.DATA]) + came)
+        await peer.end(*end)
+        await gone(peer)
+
+    async with scripted(script) as client, refused(code):
+        await client.get("file", here / "copy", digest=name)
+    assert not (here / "copy").exists()
+    if code == "wrong_digest":
+        assert not part(here).exists()
+
+
+@played
+async def test_data_without_end_do_not_fill_the_disk(here):
+    async def script(peer):
+        await peer.opened("get", **SOME)
+        with contextlib.suppress(OSError):
+            while True:
+                await peer.stream.send(bytes([Kind.DATA]) + bytes(100_000))
+
+    async def flood():
+        async with scripted(script) as client:
+            client_get = client.get("file", here / "copy")
+            async with refused("wrong_size"):
+                await client_get
+
+    files_client.session.CANCEL_SECONDS, before = 0.2, files_client.session.CANCEL_SECONDS
+    try:
+        await flood()
+    finally:
+        files_client.session.CANCEL_SECONDS = before
+    assert not part(here).exists() or part(here).stat().st_size <= 10
+
+
+@pytest.mark.parametrize(
+    "opened",
+    [
+        {"size": -1},
+        {"size": 1 << 63},
+        {"size": "10"},
+        {"mode": 0o4755},
+        {"modified": 1 << 63},
+        {"offset": 5},
+        {"offset": "0"},
+    ],
+)
+@played
+async def test_a_file_that_cannot_be(here, opened):
+    async def script(peer):
+        await peer.opened("get", **SOME | opened)
+        await peer.hears(Kind.CANCEL)
+        await peer.say(Kind.ERROR, code="cancelled", message="")
+        await gone(peer)
+
+    async with scripted(script) as client:
+        with pytest.raises(OperationError) as info:
+            await client.get("file", here / "copy")
+    assert info.value.code in ("bad_request", "bad_message")
+    assert os.listdir(here) == []
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        b'{"name":"a","kind":"file","size":1,"modified":1,"mode":420}',
+        b"\n",
+        b"[]\n",
+        b'{"name":1,"kind":"file","size":1,"modified":1,"mode":420}\n',
+        b'{"name":"a","kind":"file","size":-1,"modified":1,"mode":420}\n',
+        b'{"name":"a","kind":"file","size":1,"modified":1,"mode":2541}\n',
+        b'{"name":"a","kind":"file","size":1,"modified":1,"mode":420}\n' * 2,
+        b"x" * 200_000,
+    ],
+)
+@played
+async def test_a_listing_that_is_none(lines):
+    async def script(peer):
+        await peer.opened("list")
+        await peer.stream.send(bytes([Kind.DATA]) + lines)
+        await peer.end(1, "")
+        await gone(peer)
+
+    async with scripted(script) as client:
+        with pytest.raises(OperationError) as info:
+            await client.list()
+    assert info.value.code in ("bad_request", "bad_message")
+
+
+@played
+async def test_a_listing_in_pieces():
+    line = b'{"name":"\xc3\xa4","kind":"file","size":1,"modified":1,"mode":420}\n'
+
+    async def script(peer):
+        await peer.opened("list")
+        for at in range(len(line) * 2):
+            await peer.stream.send(bytes([Kind.DATA]) + (line * 2)[at : at + 1])
+        await peer.end(2, "")
+        await gone(peer)
+
+    async with scripted(script) as client:
+        assert [entry.name for entry in await client.list()] == ["ä", "ä"]
+
+
+@played
+async def test_a_partial_larger_than_the_file_is_none(here):
+    source = write(here / "source")
+
+    async def script(peer):
+        await peer.opened("stat")
+        await peer.say(Kind.RESULT, partial=len(DATA) + 1)
+        await gone(peer)
+
+    async with scripted(script) as client, refused("bad_request"):
+        await client.put(source, "file")
+
+
+@played
+async def test_a_server_that_is_silent(here, monkeypatch):
+    monkeypatch.setattr(files_client, "DATA_TIMEOUT", 0.05)
+    monkeypatch.setattr(files_client.session, "CANCEL_SECONDS", 0.05)
+
+    async def script(peer):
+        await peer.opened("get", **SOME)
+        await gone(peer)
+
+    async with scripted(script) as client, refused("timeout"):
+        await client.get("file", here / "copy")
+
+
+@played
+async def test_a_server_that_hangs_up_in_the_middle(here):
+    async def script(peer):
+        await peer.opened("get", **SOME)
+        await peer.stream.send(bytes([Kind.DATA]) + b"01234")
+        await peer.stream.close()
+
+    async with scripted(script) as client:
+        with pytest.raises(EndOfStreamError):
+            await client.get("file", here / "copy")
+    assert part(here).read_bytes() == b"01234"
+
+
+def test_a_block_is_no_more_than_the_server_takes():
+    assert transfer.BLOCK_SIZE <= MIB
