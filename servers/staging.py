@@ -10,6 +10,9 @@ proves. So nothing of an upload is ever synced but the whole of it: what a crash
 
 A failed fsync is final. The kernel may have dropped the pages that it could not write and says so once (PostgreSQL's
 "fsyncgate"): another fsync would succeed, and lie.
+
+The kernel is not asked to begin writing before that (sync_file_range with each 64 MiB): the last sync of 256 MiB took 0.1 s
+instead of 0.2, but the whole upload not measurably less.
 """
 
 from __future__ import annotations
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
 
 READ_SIZE: Final = 1024 * 1024  # bytes read at once for a proof
 IOV_MAX: Final = 1024  # buffers that the kernel takes at once: limits.h of Linux, macOS and the BSDs
+OWN_MODE: Final = 0o600  # of a partial; without, one whose commit was refused or killed could not be opened again
 OPEN_TRIES: Final = 100  # each is lost to somebody who ended the same partial in that moment
 
 
@@ -192,9 +196,12 @@ class Partial:
         if self.size != self._upload.size:
             raise OperationError("wrong_size")
         self._check_proven()
+        mode = self._upload.mode & 0o777
         with told(self._upload.name):
-            self._sync()
+            self._sync(mode | OWN_MODE)
             self._staging.place(self._upload, replace=replace)
+            if mode | OWN_MODE != mode:
+                self._sync(mode)
         self._close()
 
     def keep(self) -> None:
@@ -234,10 +241,10 @@ class Partial:
         if not self._is_proven:
             raise OperationError("not_same_file")
 
-    def _sync(self) -> None:
-        """Put the file on disk, with the mode and time that the client said; raise OSError, and it is discarded."""
+    def _sync(self, mode: int) -> None:
+        """Put the file on disk, with this mode and the time that the client said; raise OSError; it is discarded if lost."""
         descriptor = self._file.fileno()
-        os.fchmod(descriptor, self._upload.mode & 0o777)
+        os.fchmod(descriptor, mode)
         os.utime(descriptor, ns=(self._upload.modified, self._upload.modified))
         try:
             os.fsync(descriptor)
@@ -250,7 +257,7 @@ class Partial:
 def _open_locked(directory: int, key: str, flags: int) -> io.FileIO:
     """Open and lock the partial of that name; raise OperationError (busy) if somebody else has it, or OSError."""
     for _ in range(OPEN_TRIES):
-        file = io.FileIO(os.open(key, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=directory), "r+")
+        file = io.FileIO(os.open(key, flags | os.O_NOFOLLOW | os.O_CLOEXEC, OWN_MODE, dir_fd=directory), "r+")
         try:
             if not placing.lock(file.fileno()):
                 break

@@ -130,6 +130,22 @@ def test_a_mode_is_permissions_and_no_more(there, mode):
     assert (there.path / "file").stat().st_mode & 0o7777 == mode & 0o777
 
 
+@pytest.mark.parametrize("mode", [0o444, 0, 0o111])
+def test_a_file_that_its_owner_may_not_write_can_be_committed_again(there, monkeypatch, mode):
+    (there.path / "file").touch()
+    upload = dataclasses.replace(FILE, mode=mode)
+    with refused("exists"):
+        there.put(upload)
+    assert os.stat(there.path / Staging.DIRECTORY / upload.key()).st_mode & 0o777 == mode | 0o600
+    synced = []
+    monkeypatch.setattr(
+        os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_mode & 0o777) or FSYNC(descriptor)
+    )
+    there.put(upload, replace=True)
+    assert (there.path / "file").stat().st_mode & 0o777 == synced[-1] == mode
+    assert (there.path / "file").stat().st_mtime_ns == FILE.modified
+
+
 def test_on_disk_before_it_has_its_name_and_that_before_it_is_told(there, monkeypatch):
     seen = []
 
