@@ -28,7 +28,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from fastframe import FrameBatch, FrameFormat, aio, sync
-from fastframe.servers import tls
+from fastframe.servers import memory
 
 FORMAT: Final = FrameFormat("u32be")
 HOST: Final = "127.0.0.1"
@@ -71,7 +71,7 @@ async def serve_own(handler: Any, certificate: str) -> None:
     if certificate:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.load_cert_chain(certificate)
-        tls.spare_memory()
+        memory.spare()
     # The one place where the benchmarks start our own asyncio servers. Their limits are the default ones, which everybody pays
     # for, but for the number of connections.
     async with await aio.serve(handler, HOST, 0, format=FORMAT, ssl=context, limits=LIMITS) as server:

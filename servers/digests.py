@@ -34,7 +34,7 @@ class Hasher(Protocol):
     def copy(self) -> Self: ...
 
 
-class _Nothing:
+class Nothing:
     """The digest of whoever wants none: always empty."""
 
     def update(self, data: Buffer, /) -> None:
@@ -50,7 +50,7 @@ class _Nothing:
 _MAKERS: Final[dict[str, Callable[[], Hasher]]] = {
     "sha256": hashlib.sha256,
     "md5": functools.partial(hashlib.md5, usedforsecurity=False),  # else a system in FIPS mode refuses it
-    "none": _Nothing,
+    "none": Nothing,
 }
 # By package and name in it. blake3 has threads of its own if asked: one upload shall not have all cores.
 _PACKAGED: Final = {"blake3": ("blake3", "blake3"), "xxh3": ("xxhash", "xxh3_128")}

@@ -19,7 +19,7 @@ import os
 import stat
 from typing import TYPE_CHECKING, Any, Final
 
-from . import arguments, credentials, digests, host, logs, offload, transfer
+from . import arguments, credentials, digests, host, logs, memory, offload, transfer
 from .errors import OperationError, told
 from .root import Listing, Root
 from .service import Operation, ServerSession, Service, ServiceServer
@@ -252,5 +252,7 @@ def serve_main(argv: list[str]) -> int:
             files.expiry = asyncio.create_task(_expire(staging))  # until the loop ends
         return server
 
+    if options.tls_cert is None:
+        memory.keep()
     with root:
         return host.run(options, serve)

@@ -21,7 +21,7 @@ from typing import Final
 
 from fastframe import EndOfStreamError, FrameError
 
-from . import arguments, credentials, digests, files_client, files_tree, host, local, logs, offload, progress, tls
+from . import arguments, credentials, digests, files_client, files_tree, host, local, logs, memory, offload, progress, tls
 from .errors import OperationError
 from .files_client import Entry, FilesClient, Manner, Transfer
 from .local import LocalError
@@ -271,6 +271,7 @@ def _run(options: argparse.Namespace, work: Callable[[FilesClient], Awaitable[in
             return await work(client)
 
     try:
+        memory.keep()
         return asyncio.run(run())
     except Unread:
         raise BrokenPipeError from None  # which main() knows

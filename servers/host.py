@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 
 from fastframe import aio
 
-from . import arguments, listeners, logs, systemd, tls
+from . import arguments, listeners, logs, memory, systemd, tls
 from .life import PULSE, Job, Orders, Serve, Server
 
 
@@ -46,7 +46,7 @@ def run(
         new_loop = loop_factory(options.loop)
         context = tls.server_context(options)
         if context is not None:
-            tls.spare_memory()
+            memory.spare()
         opened = listeners.open_listeners(
             options, bind or functools.partial(aio.bind, backlog=options.backlog or arguments.BACKLOG), kind
         )

@@ -23,6 +23,7 @@ class Source:
         except OperationError:
             os.close(descriptor)
             raise
+        self._buffer = memoryview(bytearray(HASH_BLOCK))
         status = os.fstat(descriptor)
         self.size = status.st_size
         self.modified = status.st_mtime_ns
@@ -30,9 +31,15 @@ class Source:
 
     def hash(self, start: int, stop: int) -> None:
         """Hash the bytes from `start` to `stop`, each once and in order; raise OperationError (changed, io_error)."""
-        if self._hasher is not None:
-            for at in range(start, stop, HASH_BLOCK):
-                self._hasher.update(self.read(at, min(HASH_BLOCK, stop - at)))
+        if self._hasher is None:
+            return
+        while start < stop:
+            with told(self.name):
+                count = os.preadv(self.descriptor, [self._buffer[: stop - start]], start)
+            if not count:
+                raise about(self.name, "changed")
+            self._hasher.update(self._buffer[:count])
+            start += count
 
     def skip(self, offset: int, proof: str) -> None:
         """Hash the first `offset` bytes, which the other side has; raise OperationError (not_same_file) if they are others."""

@@ -7,14 +7,9 @@ A server's context asks for client certificates when it has a CA to check them w
 from __future__ import annotations
 
 import argparse
-import ctypes
 import ssl
-from typing import Final
 
 from .arguments import UsageError
-
-M_MMAP_THRESHOLD: Final = -3  # of glibc's malloc.h
-LOOP_BUFFER: Final = 256 * 1024  # what uvloop and aiofastnet allocate for each TLS connection, and hardly use
 
 
 def server_context(options: argparse.Namespace) -> ssl.SSLContext | None:
@@ -32,18 +27,6 @@ def server_context(options: argparse.Namespace) -> ssl.SSLContext | None:
     context.options |= ssl.OP_NO_RENEGOTIATION
     _load_chain(context, options.tls_cert, options.tls_key)
     return context
-
-
-def spare_memory() -> None:
-    """Have the C library map large blocks one by one, so that what a TLS connection's buffer never used takes no memory.
-
-    glibc does so until the first such block is given back, and then cuts them from memory that was in use before: an idle
-    connection took 48 KiB instead of 25 on uvloop. In return a payload of 256 KiB or more costs fresh pages, which is a few
-    percent of what its encryption does. Elsewhere than on glibc this does nothing.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(M_MMAP_THRESHOLD, LOOP_BUFFER)
 
 
 def reload(context: ssl.SSLContext, options: argparse.Namespace) -> None:

@@ -14,21 +14,23 @@ from typing import TYPE_CHECKING, Final
 
 from fastframe import ShortFileError
 
-from . import offload
+from . import digests, offload
 from .errors import about
 
 if TYPE_CHECKING:
-    from .digests import Hasher
     from .session import Session
     from .source import Source
 
-# Bytes of a DATA message, unless told. See docs/benchmarks-transfer.md for what less and more cost.
-BLOCK_SIZE: Final = 256 * 1024
+# Bytes of a DATA message, unless told: as many pages as go into the largest message there is by default. A quarter of it
+# takes twice as long, more gains little (docs/benchmarks-transfer.md).
+BLOCK_SIZE: Final = 1024 * 1024 - 4096
 WINDOW: Final = 4 * 1024 * 1024  # bytes that are hashed at a time: to start a thread takes as long as hashing 100 KiB
 # Below this a sendfile for each block costs more than reading many at once and copying them into frames.
 SENDFILE_SIZE: Final = 64 * 1024
 READ_SIZE: Final = 256 * 1024
-HELD: Final = 2 * 1024 * 1024  # bytes that wait for the disk before nothing more is received; as many are with the disk
+# Bytes that are handed to the disk at a time, and how many wait for it at most before nothing more is received.
+PORTION: Final = 1024 * 1024
+HELD: Final = 2 * PORTION
 
 
 async def send(session: Session, source: Source, offset: int, block: int, note: Callable[[int], None]) -> None:
@@ -71,7 +73,7 @@ async def _send_small(session: Session, source: Source, blocks: range, stop: int
 async def receive(
     data: Callable[[], Awaitable[list[memoryview]]],
     write: Callable[[list[memoryview]], None],
-    hasher: Hasher,
+    hasher: digests.Hasher,
 ) -> None:
     """Give what `data` returns to `write` and to `hasher`, until it is []; also what came before `data` raised something.
 
@@ -88,9 +90,9 @@ async def receive(
 class _Store:
     """Write and hash chunks in two threads. What comes meanwhile is handed over together, so that it happens rarely."""
 
-    def __init__(self, write: Callable[[list[memoryview]], None], hasher: Hasher) -> None:
-        self._write = write
+    def __init__(self, write: Callable[[list[memoryview]], None], hasher: digests.Hasher) -> None:
         self._hasher = hasher
+        self._works = (write,) if isinstance(hasher, digests.Nothing) else (write, self._hash)
         self._jobs: list[asyncio.Future[None]] = []
         self._held: list[memoryview] = []
         self._held_bytes = 0
@@ -98,16 +100,19 @@ class _Store:
     async def take(self, chunks: list[memoryview]) -> None:
         self._held += chunks
         self._held_bytes += sum(map(len, chunks))
-        if self._held_bytes >= HELD or all(job.done() for job in self._jobs):
-            await self._finish_jobs()
-            held, self._held, self._held_bytes = self._held, [], 0
-            self._jobs = [offload.start(self._write, held), offload.start(self._hash, held)]
+        idle = all(job.done() for job in self._jobs)
+        if self._held_bytes >= (PORTION if idle else HELD):
+            await self._hand_over()
 
     async def finish(self) -> None:
         """Wait for what was begun, and do what is left, unless something failed."""
+        await self._hand_over()
         await self._finish_jobs()
-        self._jobs = [offload.start(self._write, self._held), offload.start(self._hash, self._held)]
+
+    async def _hand_over(self) -> None:
         await self._finish_jobs()
+        held, self._held, self._held_bytes = self._held, [], 0
+        self._jobs = [offload.start(work, held) for work in self._works]
 
     async def _finish_jobs(self) -> None:
         jobs, self._jobs = self._jobs, []

@@ -14,14 +14,13 @@ import unicodedata
 import pytest
 from sessions import TOKEN, Speaker, played, served, speaking
 
-from fastframe.servers import transfer
 from fastframe.servers.credentials import Keyring
 from fastframe.servers.files import Files
 from fastframe.servers.messages import Kind
 from fastframe.servers.root import Root
 from fastframe.servers.staging import Staging
 
-DATA = random.Random(1).randbytes(3 * transfer.BLOCK_SIZE + 12_345)
+DATA = random.Random(1).randbytes(800_001)  # fits into one message
 SHA256 = hashlib.sha256(DATA).hexdigest()
 MODIFIED = 1_700_000_000_123_456_789
 
@@ -212,7 +211,7 @@ async def test_a_disk_that_fails_is_told(place, file, monkeypatch):
         raise OSError(errno.EIO, "Input/output error")
 
     async with asking(place) as client:
-        monkeypatch.setattr(os, "pread", fail)
+        monkeypatch.setattr(os, "preadv", fail)
         _, _, error = await got(client)
         assert error["code"] == "io_error"
         monkeypatch.undo()

@@ -94,6 +94,7 @@ async def test_pings_are_answered_while_it_sends(source):
 @played
 async def test_what_has_no_place_before_the_end(source, kind, monkeypatch):
     monkeypatch.setattr(files_client.session, "CANCEL_SECONDS", 0.1)
+
     async def script(peer):
         await peer.opened("put")
         await peer.say(kind)

@@ -122,7 +122,7 @@ def test_a_disk_that_fails_is_an_io_error(opened, monkeypatch):
     def fail(*args):
         raise OSError(errno.EIO, "Input/output error", "/secret")
 
-    monkeypatch.setattr(os, "pread", fail)
+    monkeypatch.setattr(os, "preadv", fail)
     with pytest.raises(OperationError, match="file: the server's disk failed") as error:
         opened.hash(0, 10)
     assert code_of(error) == "io_error"
