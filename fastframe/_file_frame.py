@@ -63,7 +63,7 @@ class FileFrame:
 
     def payload_at_hand(self) -> bytes | None:
         """Read all of the payload without waiting for a disk; None where that cannot be, as on tmpfs and beside Linux."""
-        if NOWAIT is None:
+        if NOWAIT is None or self._count > READ_SIZE:
             return None
         memory = bytearray(self._count)
         try:

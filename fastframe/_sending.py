@@ -121,6 +121,8 @@ class Sending(Endpoint):
         while self._passage is not None:
             await self._passage.over.wait()
         self._raise_sending_end()
+        if transport.is_closing():
+            raise _errors.aborted()
         passage = self._passage = Passage(frame)
         try:
             await self._pass(passage, transport)
@@ -151,7 +153,6 @@ class Sending(Endpoint):
         frame = passage.frame
         try:
             while not frame.done:
-                self._expect_taking()
                 passage.working = self._loop.run_in_executor(None, frame.push, passage.connection)
                 piece = await asyncio.shield(passage.working)
                 self._count(passage)
@@ -159,18 +160,15 @@ class Sending(Endpoint):
                     self._queue([piece])
                     self._flush()
                 await self._until_taken()
-            self._expect_taking()
+            if not self._watched:
+                self._watch(True)
         except OSError as error:
-            self.fail(error)
+            self.fail(_errors.again(error))
             self._raise_failure()
         except BaseException:
             self.fail(_errors.aborted())
             passage.cut()
             raise
-
-    def _expect_taking(self) -> None:
-        if not self._watched and self._failure is None:
-            self._watch(True)
 
     def _count(self, passage: Passage) -> None:
         """Count what the kernel was given by the thread, which goes on."""

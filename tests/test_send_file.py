@@ -32,6 +32,7 @@ U32 = FrameFormat("u32be", max_payload_length=64 << 20)
 SIZE = 3_000_000  # more than a few pieces
 SMALL = 1000
 ENDLESS = 50 << 20
+IN_KERNEL = 140_000  # fits into the buffer of a Unix socket, but is large enough not to be read
 T = 0.1
 
 
@@ -354,6 +355,24 @@ def test_a_file_follows_what_waits_and_a_slow_peer_gets_all(run, kind, file, con
     run(main)
 
 
+def test_a_file_does_not_overtake_what_the_transport_has(run, file, contents):
+    async def main():
+        async with aio_stream("tcp", U32) as (stream, drain):
+            count = 0
+            while not stream.transport.get_write_buffer_size():
+                await stream.send(bytes(10_000))
+                count += 1
+            assert stream._writable is None
+            sending = asyncio.create_task(stream.send_file(file))
+            reading = asyncio.create_task(asyncio.to_thread(drain.read))
+            await sending
+            await stream.close()
+            await reading
+            assert drain.received == frame(bytes(10_000)) * count + frame(contents)
+
+    run(main)
+
+
 def test_peers_that_take_nothing_hold_no_thread(run, file, contents):
     async def main():
         loop = asyncio.get_running_loop()
@@ -444,7 +463,7 @@ def test_a_file_that_cannot_go_on_ends_the_connection(run, kind, endless, how):
             if how == "cancel":
                 sending.cancel()
             elif how == "close":
-                await stream.close()
+                await asyncio.wait_for(stream.close(), 2)  # it has five seconds for what is whole
             elif how == "abort":
                 stream.abort()
             elif how == "reset":
@@ -466,6 +485,30 @@ def test_a_file_that_cannot_go_on_ends_the_connection(run, kind, endless, how):
 def reset(raw):
     raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
     raw.close()
+
+
+def test_a_connection_that_is_cut_ends_although_the_thread_waits_for_a_disk(run, file, monkeypatch):
+    waiting, read = threading.Event(), threading.Event()
+
+    def sendfile(connection, file, offset, count):
+        waiting.set()
+        assert read.wait(10)
+        raise OSError(errno.EIO, "a disk")
+
+    monkeypatch.setattr(os, "sendfile", sendfile)
+
+    async def main():
+        async with aio_stream("tcp", U32) as (stream, drain):
+            sending = asyncio.create_task(stream.send_file(file))
+            await until(waiting.is_set)
+            sending.cancel()
+            try:
+                await asyncio.wait_for(asyncio.to_thread(drain.read), 5)
+            finally:
+                read.set()
+            assert drain.received[4:] == b""
+
+    run(main)
 
 
 def test_a_reset_is_noticed_by_who_does_not_read(run, endless):
@@ -531,6 +574,50 @@ def test_a_peer_that_takes_a_file_in_time_is_not_cut(run, file, contents, tmp_pa
             assert server.counters["writes_overdue"] == 0
 
     run(main)
+
+
+def test_a_peer_that_does_not_take_the_end_of_a_file_is_cut(run, file, tmp_path):
+    async def handler(stream):
+        await stream.send_file(file, 0, IN_KERNEL)
+        assert not stream.transport.get_write_buffer_size()
+        sent.append(True)
+        await stream.recv()
+
+    sent = []
+
+    async def main():
+        async with serving_at(handler, "unix", tmp_path, write_timeout=T) as (server, _), raw_peer(tmp_path):
+            await until(lambda: sent)
+            while server.connections:  # noqa: ASYNC110  nothing else tells
+                await asyncio.sleep(T / 10)
+            assert server.counters["writes_overdue"] == 1
+
+    run(main)
+
+
+def test_a_peer_that_takes_all_the_time_is_not_cut(run, endless, tmp_path):
+    """The thread does not come back then, and a Unix socket does not tell what was taken."""
+
+    async def main():
+        handler = functools.partial(send_files, endless, 1)
+        async with serving_at(handler, "unix", tmp_path, write_timeout=T) as (server, _), raw_peer(tmp_path) as raw:
+            left = 4 + ENDLESS
+            while left:
+                await asyncio.sleep(0.002)
+                with contextlib.suppress(BlockingIOError):
+                    left -= len(raw.recv(200_000)) or left
+            assert server.counters["writes_overdue"] == 0
+
+    run(main)
+
+
+@contextlib.asynccontextmanager
+async def raw_peer(tmp_path):
+    """Yield a peer of a Unix socket that reads nothing by itself."""
+    with socket.socket(socket.AF_UNIX) as raw:
+        raw.setblocking(False)
+        raw.connect(str(tmp_path / "socket"))
+        yield raw
 
 
 async def send_files(file, count, stream):
