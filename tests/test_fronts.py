@@ -30,6 +30,7 @@ from fastframe import (
     IncompleteFrameError,
     MisuseError,
     _endpoint,
+    _frame_socket,
     aio,
     sync,
 )
@@ -167,7 +168,7 @@ FRONTS = {
 
 @pytest.fixture(params=FRONTS.values(), ids=FRONTS)
 def front(request, codec, monkeypatch):
-    for module in (_endpoint, sync):
+    for module in (_endpoint, _frame_socket):
         monkeypatch.setattr(module, "Decoder", codec.Decoder)
         monkeypatch.setattr(module, "Encoder", codec.Encoder)
     monkeypatch.setattr(_endpoint, "DEFAULT_LIMITS", aio.Limits(linger_timeout=0.05))  # no peer here leaves when told to
@@ -792,7 +793,7 @@ def spied(codec, monkeypatch):
         seen.append(Spied(codec.Decoder(*arguments)))
         return seen[-1]
 
-    for module in (_endpoint, sync):
+    for module in (_endpoint, _frame_socket):
         monkeypatch.setattr(module, "Decoder", make)
     return seen
 

@@ -28,7 +28,7 @@ FLOORS = [
     ("_turn_c", "_turn_py"),
     ("_turn",),
     ("_accept", "_connecting", "_datagram_codec", "_datagram_socket", "_endpoint", "_file_frame", "_listening", "_send_queue"),
-    ("_sending",),
+    ("_frame_socket", "_sending"),
     ("_protocol", "_server", "_stream"),
     ("aio", "datagram", "sync"),
     ("__init__",),

@@ -22,6 +22,7 @@ from fastframe import (
     ShortFileError,
     _endpoint,
     _file_frame,
+    _frame_socket,
     aio,
     sync,
 )
@@ -123,7 +124,7 @@ def quick(monkeypatch):
 
 @pytest.fixture
 def each_codec(codec, monkeypatch):
-    for module in (_endpoint, sync):
+    for module in (_endpoint, _frame_socket):
         monkeypatch.setattr(module, "Decoder", codec.Decoder)
         monkeypatch.setattr(module, "Encoder", codec.Encoder)
 

@@ -11,7 +11,7 @@ import pytest
 import trustme
 from vectors import frame
 
-from fastframe import EndOfStreamError, FrameFormat, MisuseError, sync
+from fastframe import EndOfStreamError, FrameFormat, MisuseError, _frame_socket, sync
 from fastframe._parts import GATHER_SIZE
 from fastframe._send_queue import MAX_PARTS
 
@@ -21,8 +21,8 @@ U32 = FrameFormat("u32be", max_payload_length=16 << 20)
 @pytest.fixture
 def pair(codec, monkeypatch):
     """A FrameSocket and the plain socket at its other end."""
-    monkeypatch.setattr(sync, "Decoder", codec.Decoder)
-    monkeypatch.setattr(sync, "Encoder", codec.Encoder)
+    monkeypatch.setattr(_frame_socket, "Decoder", codec.Decoder)
+    monkeypatch.setattr(_frame_socket, "Encoder", codec.Encoder)
     near, far = socket.socketpair()
     far.settimeout(10)
     with far, sync.FrameSocket(near, U32) as stream:
@@ -163,7 +163,7 @@ def test_a_signal_handler_that_raises_loses_nothing(pair):
 
 
 def test_abort_resets_the_connection(codec, monkeypatch):
-    monkeypatch.setattr(sync, "Decoder", codec.Decoder)
+    monkeypatch.setattr(_frame_socket, "Decoder", codec.Decoder)
     with sync.listen("127.0.0.1", 0) as listener:
         host, _, port = listener.addresses[0].rpartition(":")
         with sync.connect(host, int(port)) as stream, listener.accept(timeout=10) as accepted:
