@@ -46,6 +46,15 @@ def test_an_end_is_a_process_and_those_that_it_has_started():
         assert after.grown < 1e6
 
 
+def test_a_peak_of_before_is_forgotten():
+    data = b"x" * 50_000_000  # so much that it is given back at once
+    before = pairs.peak(os.getpid())
+    del data
+    assert pairs.peak(os.getpid()) > before - 1e6  # the kernel counts roughly
+    pairs.forget_peak(os.getpid())
+    assert 1e6 < pairs.peak(os.getpid()) < before - 40e6
+
+
 def test_one_that_has_ended_used_nothing():
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
