@@ -33,7 +33,6 @@ BLOCK: Final = 1 << 20
 HEAD: Final = 512  # bytes that announce a job, filled up with spaces
 DONE: Final = b"!"
 PATIENCE: Final = 60.0  # seconds without a byte
-MAX_PAYLOAD: Final = 8 << 20  # ours takes 1 MiB unless told; the longest chunk here is 4 MiB
 USER: Final = "bench"
 
 
@@ -217,14 +216,23 @@ def transfer_ours(port: int, folders: Folders, job: Job) -> int:
 
 async def our_transfer(port: int, folders: Folders, job: Job) -> int:
     files_client = importlib.import_module("fastframe.servers.files_client")
-    options: dict[str, Any] = {"digest": job.digest, "progress": None} | ({"block": job.chunk} if job.chunk else {})
-    async with files_client.connect(host=HOST, port=port, max_payload=MAX_PAYLOAD) as client:
+    options: dict[str, Any] = {"digest": job.digest} | ({"block": job.chunk} if job.chunk else {})
+    async with files_client.connect(HOST, port) as client:
         start = time.perf_counter_ns()
-        if job.direction == "get":
+        if job.direction == "put":
+            await client.put(folders.source(job), RECEIVED, **options)
+        elif job.sink == "file":
             await client.get(job.name, folders.copy(job), **options)
         else:
-            await client.put(folders.source(job), RECEIVED, replace=True, **options)
+            await client.get_into(job.name, Forgetful(), files_client.Manner(**options))
         return time.perf_counter_ns() - start
+
+
+class Forgetful:
+    """A sink of our client that drops what it gets."""
+
+    def write(self, chunks: list[memoryview]) -> None:
+        pass
 
 
 SERVERS: Final[dict[str, Callable[[Path], None]]] = {

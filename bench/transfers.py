@@ -22,7 +22,6 @@ from .entry import LeftOutError
 from .othertransfers import openssh, socat
 from .pairs import Direction, Folders, Pair, Runs, Sink, python_client
 from .processes import serving
-from .transferends import MAX_PAYLOAD
 
 # "base": what all are compared with. "native": C. "ours": this project's server and client. "python": its peers.
 Kind = Literal["base", "native", "ours", "python"]
@@ -30,7 +29,9 @@ Environment = Mapping[str, str]
 Ways = tuple[tuple[Direction, Sink], ...]
 
 TO_FILES: Final[Ways] = (("get", "file"), ("put", "file"))
-ANYHOW: Final[Ways] = (*TO_FILES, ("get", "null"), ("put", "null"))
+BUT_PUT_AND_FORGET: Final[Ways] = (*TO_FILES, ("get", "null"))  # for a server that has nowhere but its folder to put it
+ANYHOW: Final[Ways] = (*BUT_PUT_AND_FORGET, ("put", "null"))
+MAX_PAYLOAD: Final = "8MiB"  # ours takes 1 MiB unless told; the longest chunk here is 4 MiB
 DIGESTS: Final = ("none", "md5", "sha256", "blake3", "xxh3")
 
 
@@ -55,7 +56,7 @@ def ours(folders: Folders, environment: Environment) -> AbstractContextManager[R
     if importlib.util.find_spec("fastframe.servers.files_client") is None:
         raise LeftOutError("there is no server of files yet")
     command = [sys.executable, "-m", "fastframe", "serve", "files", "--root", str(folders.served), "--write", "--port", "0"]
-    return pair([*command, "--max-payload", f"{MAX_PAYLOAD >> 20}MiB"], "fastframe", folders, environment)
+    return pair([*command, "--max-payload", MAX_PAYLOAD], "fastframe", folders, environment)
 
 
 @contextlib.contextmanager
@@ -73,7 +74,7 @@ CONTENDERS: Final[dict[str, Contender]] = {
         "python",
         in_python("pyftpdlib"),
         "as it comes: sendfile, buffers of 64 KiB; ftplib with blocks of 1 MiB; not encrypted",
-        (*TO_FILES, ("get", "null")),
+        BUT_PUT_AND_FORGET,
     ),
     "asyncssh": Contender(
         "python",
@@ -89,7 +90,8 @@ CONTENDERS: Final[dict[str, Contender]] = {
     "fastframe": Contender(
         "ours",
         ours,
-        f"fastframe serve files --write --max-payload {MAX_PAYLOAD >> 20}MiB; chunks of the client's own choice unless told",
+        f"fastframe serve files --write --max-payload {MAX_PAYLOAD}; chunks of the client's own choice unless told",
+        BUT_PUT_AND_FORGET,
         chunked=True,
         digests=DIGESTS,
     ),
