@@ -95,7 +95,7 @@ def transfer_verdicts(report: Row) -> list[Row]:
 
     def times(base: str, *digests: str) -> dict[str, float]:
         rows = [row for row in as_it_comes if row["digest"] in digests and base in row["ratio"]]
-        return {f"{row['direction']} into a {row['sink']}": row["ratio"][base]["median"] for row in rows}
+        return {f"{row['direction']}, {row['sink']}": row["ratio"][base]["median"] for row in rows}
 
     memory = {f"{row['direction']}, {row['label']}, the {end}": row[end]["grown"] / MIB for row in own for end in ENDS}
     found = [
@@ -105,7 +105,7 @@ def transfer_verdicts(report: Row) -> list[Row]:
             worst=1.11,
         ),
         verdict("with sha256, times socat", times("socat", "sha256"), worst=1.67),
-        verdict("MiB more than before a transfer", memory, worst=32),
+        verdict("MiB more than before all transfers", memory, worst=32),
     ]
     return [each for each in found if each["cells"]]
 

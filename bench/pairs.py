@@ -22,6 +22,7 @@ from .processes import CPU_CLOCK, BenchError, ending
 
 PATIENCE: Final = 300.0  # seconds for a transfer: 2 GiB in chunks of 1 KiB took 40 on a busy machine
 RECEIVED: Final = "received"  # what the copy is called
+READY: Final = "ready"  # what a client in Python says when all is imported
 
 Direction = Literal["get", "put"]
 Sink = Literal["file", "null"]
@@ -55,7 +56,7 @@ class Folders(NamedTuple):
 
 
 class Use(NamedTuple):
-    """What an end used: nanoseconds of processors; bytes of memory at the peak, and how many more than before."""
+    """What an end used: nanoseconds of processors; bytes of memory at the peak, and how many more than before all transfers."""
 
     cpu_ns: int
     peak: int
@@ -86,32 +87,37 @@ class Pair:
     """A server and a client that stay for all transfers."""
 
     def __init__(self, server: int, client: Transfers) -> None:
-        self.server = server
         self.client = client
+        self.ends = End(server), End(client.pid)
 
     def run(self, job: Job) -> Turn:
-        ends = End(self.server), End(self.client.pid)
+        for end in self.ends:
+            end.begin()
         ns = self.client.transfer(job)
-        server, client = (end.use() for end in ends)
+        server, client = (end.use() for end in self.ends)
         return Turn(ns, server, client)
 
 
 class End:
-    """The account of a process and its descendants, from now on."""
+    """The account of a process and its descendants."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
-        self.members = family(pid)
-        self.cpu = {member: cpu_ns(member) for member in self.members}
-        for member in self.members:
+        self.cpu: dict[int, int] = {}
+        self.idle = sum(map(peak, family(pid)))
+
+    def begin(self) -> None:
+        """Count from now on."""
+        members = family(self.pid)
+        for member in members:
             forget_peak(member)
-        self.memory = sum(peak(member) for member in self.members)
+        self.cpu = {member: cpu_ns(member) for member in members}
 
     def use(self) -> Use:
         members = family(self.pid)
         cpu = sum(cpu_ns(member) - self.cpu.get(member, 0) for member in members)
-        memory = sum(peak(member) for member in members)
-        return Use(cpu, memory, memory - self.memory)
+        memory = sum(map(peak, members))
+        return Use(cpu, memory, memory - self.idle)
 
 
 def family(pid: int) -> list[int]:
@@ -165,6 +171,7 @@ class PythonClient:
 def python_client(way: str, port: int, own: Path, environment: Mapping[str, str]) -> Iterator[PythonClient]:
     command = [sys.executable, "-m", "fastframe.bench.transferends", "client", way, str(port), str(own)]
     with talking(command, environment) as (process, complaints):
+        hear(process, READY, complaints)
         yield PythonClient(process, complaints)
 
 
@@ -179,11 +186,16 @@ def talking(command: list[str], environment: Mapping[str, str]) -> Iterator[tupl
 
 
 def exchange(process: subprocess.Popen[bytes], text: str, last: str, complaints: IO[str]) -> str:
-    """Tell `process` something; return the line of its answer that begins with `last`, which nothing follows."""
+    """Tell `process` something, and return the last line of its answer, which begins with `last`."""
     assert process.stdin is not None
-    assert process.stdout is not None
     with contextlib.suppress(BrokenPipeError):
         process.stdin.write(text.encode() + b"\n")
+    return hear(process, last, complaints)
+
+
+def hear(process: subprocess.Popen[bytes], last: str, complaints: IO[str]) -> str:
+    """Return the line that begins with `last`, and which nothing follows; raise `BenchError` if it does not come."""
+    assert process.stdout is not None
     said = ""
     end = time.monotonic() + PATIENCE
     while select.select([process.stdout], [], [], max(0, end - time.monotonic()))[0]:

@@ -6,8 +6,8 @@
     asyncssh    its SFTP server and client as they come: no compression, encrypted, as many requests outstanding as it likes
     fastframe   ours: the client's Python interface; the server is `fastframe serve files`
 
-A server prints `listening on 127.0.0.1:PORT`. A client reads jobs, a line of JSON each, and answers each with how long it took.
-It connects anew for each, before the clock runs.
+A server prints `listening on 127.0.0.1:PORT`. A client says `ready`, reads jobs, a line of JSON each, and answers each with
+how long it took. It connects anew for each, before the clock runs.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from .pairs import RECEIVED, Folders, Job
+from .pairs import READY, RECEIVED, Folders, Job
 
 HOST: Final = "127.0.0.1"
 BLOCK: Final = 1 << 20
@@ -41,6 +41,9 @@ def main(argv: list[str]) -> None:
     if role == "serve":
         SERVERS[way](Path(rest[0]))
     else:
+        for module in PACKAGES.get(way, ()):
+            importlib.import_module(module)
+        print(READY, flush=True)
         answer_jobs(CLIENTS[way], int(rest[0]), Path(rest[1]))
 
 
@@ -235,6 +238,7 @@ class Forgetful:
         pass
 
 
+PACKAGES: Final = {"asyncssh": ("asyncssh",), "fastframe": ("fastframe.servers.files_client",)}  # that clients need
 SERVERS: Final[dict[str, Callable[[Path], None]]] = {
     "sendfile": lambda served: serve_plainly(served, send_file, receive_into),
     "loop": lambda served: serve_plainly(served, send_chunks, receive_chunks),

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
-import importlib.util
 import shutil
 import subprocess
 import sys
@@ -18,7 +17,6 @@ from typing import Final, Literal, NamedTuple
 
 from fastframe.servers import digests
 
-from .entry import LeftOutError
 from .othertransfers import openssh, socat
 from .pairs import Direction, Folders, Pair, Runs, Sink, python_client
 from .processes import serving
@@ -53,8 +51,6 @@ def in_python(way: str) -> Callable[[Folders, Environment], AbstractContextManag
 
 
 def ours(folders: Folders, environment: Environment) -> AbstractContextManager[Runs]:
-    if importlib.util.find_spec("fastframe.servers.files_client") is None:
-        raise LeftOutError("there is no server of files yet")
     command = [sys.executable, "-m", "fastframe", "serve", "files", "--root", str(folders.served), "--write", "--port", "0"]
     return pair([*command, "--max-payload", MAX_PAYLOAD], "fastframe", folders, environment)
 

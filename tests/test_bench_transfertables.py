@@ -82,9 +82,9 @@ def test_ours_is_held_to_its_bars(report):
     assert verdicts["get, times os.sendfile"]["reached"]["worst"] == 1.05
     assert verdicts["get, times os.sendfile"]["passed"]
     socat = verdicts["with sha256, times socat"]
-    assert socat["over"] == {"get into a file": 2}
+    assert socat["over"] == {"get, file": 2}
     assert socat["cells"] == 2
-    memory = verdicts["MiB more than before a transfer"]
+    memory = verdicts["MiB more than before all transfers"]
     assert memory["reached"]["worst"] == 40
     assert not memory["passed"]
     report["transfer"] = report["transfer"][:2]
