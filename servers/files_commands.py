@@ -47,7 +47,7 @@ def get_main(argv: list[str]) -> int:
         "directory that becomes the copy",
     )
     _add_transfer_options(parser)
-    options = parser.parse_args(argv)
+    options = parser.parse_intermixed_args(argv)
     last = options.name.rpartition("/")[2]
     if not last and (options.path is None or not options.recursive):
         parser.error("say what to fetch, or with -r where to put all that is there")
@@ -76,7 +76,7 @@ def put_main(argv: list[str]) -> int:
     )
     parser.add_argument("--parents", action="store_true", help="make the directories above NAME that are missing")
     _add_transfer_options(parser)
-    options = parser.parse_args(argv)
+    options = parser.parse_intermixed_args(argv)
     if options.name is None:
         try:
             options.name = remote_name(os.path.basename(os.path.abspath(options.path)))
@@ -97,7 +97,7 @@ def ls_main(argv: list[str]) -> int:
     parser.add_argument("name", nargs="?", default="", type=remote_name, metavar="NAME", help="default: all that is served")
     parser.add_argument("-l", "--long", action="store_true", help="with mode, size and time")
     _add_common_options(parser)
-    options = parser.parse_args(argv)
+    options = parser.parse_intermixed_args(argv)
     return _run(options, lambda client: _ls(client, options))
 
 
@@ -113,7 +113,7 @@ def stat_main(argv: list[str]) -> int:
         "--digest", type=digest_name, default="none", metavar="D", help=f"of {', '.join(digests.available())} (default: none)"
     )
     _add_common_options(parser)
-    options = parser.parse_args(argv)
+    options = parser.parse_intermixed_args(argv)
     return _run(options, lambda client: _stat(client, options))
 
 
