@@ -43,7 +43,7 @@ class ServerSession(Session):
         self.peer = stream.peername
         self.source = credentials.source_of(self.peer)
         self.user = _user_of(stream.transport)
-        self._heard: Message | None = None  # while an operation sent
+        self._listener: asyncio.Task[Message] | None = None  # while an operation sends
 
     async def opened(self, **fields: Any) -> None:
         """Tell the client what the operation will do."""
@@ -77,22 +77,29 @@ class ServerSession(Session):
     @contextlib.asynccontextmanager
     async def listening(self) -> AsyncIterator[None]:
         """Hear the client while the body sends, which asks `check_cancelled` now and then."""
-        listener = asyncio.create_task(self._listen())
+        self._listener = asyncio.create_task(self.receive())
         try:
             yield
         finally:
-            listener.cancel()
-            with contextlib.suppress(asyncio.CancelledError, OperationError, *GONE):
-                await listener  # a lost connection is heard of by who sends
+            self._listener.cancel()
+            await asyncio.wait((self._listener,))
+            objection = self._objection()
+        if objection is not None and objection.code != "cancelled":  # a CANCEL that crossed the end is too late
+            raise objection
 
     def check_cancelled(self) -> None:
         """Raise OperationError if the client has said anything: `cancelled`, if that was it."""
-        if self._heard is not None:
-            raise OperationError("cancelled") if self._heard.kind is Kind.CANCEL else misplaced(self._heard)
+        if (objection := self._objection()) is not None:
+            raise objection
 
-    async def _listen(self) -> None:
-        self._heard = None
-        self._heard = await self.receive()
+    def _objection(self) -> OperationError | None:
+        listener = self._listener
+        if listener is None or not listener.done() or listener.cancelled():
+            return None
+        if (error := listener.exception()) is not None:
+            return error if isinstance(error, OperationError) else None  # who sends hears of a lost connection
+        message = listener.result()
+        return OperationError("cancelled") if message.kind is Kind.CANCEL else misplaced(message)
 
 
 class Service:

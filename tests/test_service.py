@@ -307,6 +307,56 @@ async def test_a_client_cancels_what_it_is_sent():
             assert await client.result() == {"sum": 3}
 
 
+async def give_one(session, asked):
+    """Send something that is gone before the client can say a word."""
+    await session.opened()
+    async with session.listening():
+        session.check_cancelled()
+        await session.send_data(b"x")
+    return {}
+
+
+@played
+async def test_what_a_client_has_cancelled_before_concerns_no_other_operation():
+    async with served({"give": give, "one": give_one}) as server, speaking(server, greeted=True) as client:
+        await client.say(Kind.OPEN, operation="give")
+        await client.say(Kind.CANCEL)
+        while (await client.hear())[0] is not Kind.ERROR:
+            pass
+        await client.say(Kind.OPEN, operation="one")
+        await client.hears(Kind.OPENED)
+        assert await client.hear() == (Kind.DATA, b"x")
+        await client.hears(Kind.RESULT)
+
+
+async def give_late(session, asked):
+    """Send one thing, when the client has spoken, and ask no more."""
+    async with session.listening():
+        await session.opened()
+        await asyncio.wait((session._listener,))
+    return {}
+
+
+@pytest.mark.parametrize("payload", [b"\x7f", messages.encode(Kind.OPEN, {"operation": "late"})], ids=["none", "OPEN"])
+@played
+async def test_a_message_out_of_place_is_not_lost_at_the_end_of_an_operation(payload):
+    async with served({"late": give_late}) as server, speaking(server, greeted=True) as client:
+        await client.say(Kind.OPEN, operation="late")
+        await client.hears(Kind.OPENED)
+        await client.stream.send(payload)
+        await client.hears(Kind.ERROR, code="bad_message")
+        assert await client.ended()
+
+
+@played
+async def test_a_cancel_that_comes_too_late_is_ignored():
+    async with served({"late": give_late}) as server, speaking(server, greeted=True) as client:
+        await client.say(Kind.OPEN, operation="late")
+        await client.hears(Kind.OPENED)
+        await client.say(Kind.CANCEL)
+        await client.hears(Kind.RESULT)
+
+
 @played
 async def test_a_cancelled_task_leaves_no_session_behind():
     async def receive():
