@@ -281,6 +281,16 @@ def at_least_zero(name: str, value: int) -> int:
     return value
 
 
+def at_least_one(name: str, value: int) -> int:
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, not {value}")
+    return value
+
+
+def one_header() -> ValueError:
+    return ValueError("a payload that brings its header cannot be sent in blocks, which would need a header each")
+
+
 def short_file(sent: int, count: int, cause: OSError | None) -> ShortFileError:
     error = ShortFileError(sent, count)
     error.__cause__ = cause

@@ -1,4 +1,4 @@
-"""FileFrame: a frame that carries a part of a file, sent without bringing it into Python where the kernel can do that.
+"""FileFrame: frames that carry a part of a file, sent without bringing it into Python where the kernel can do that.
 
     | header, prefix | bytes of the file | a netstring's comma |
 
@@ -38,20 +38,32 @@ CAN_SEND_FILES: Final = hasattr(os, "sendfile")
 
 
 class FileFrame:
-    """One frame, from what is `_ready` to be sent first to the file's last byte."""
+    """One frame, from what is `_ready` to be sent first to the file's last byte; or several, one behind the other."""
 
-    def __init__(self, encoder: Encoder, file: File, offset: int, count: int | None, prefix: Buffer) -> None:
-        """Take `count` bytes of `file` from `offset` on, None for all there are. Raise as `Encoder.encode` does."""
+    def __init__(
+        self, encoder: Encoder, file: File, offset: int, count: int | None, *, prefix: Buffer, block: int | None = None
+    ) -> None:
+        """Take `count` bytes of `file` from `offset` on, None for all there are; in frames of `block` of them, None for one.
+
+        Raise as `Encoder.encode` does.
+        """
         self._file = file if isinstance(file, int) else file.fileno()
         self._offset = _errors.at_least_zero("offset", offset)
         count = max(0, os.fstat(self._file).st_size - offset) if count is None else _errors.at_least_zero("count", count)
         self._prefix = b"".join((prefix,))
-        self._header = encoder.header(len(self._prefix) + count)
         self._trailer = trailer_of(encoder.format)
-        self._count = self._left = count  # bytes of the file that were not read nor sent yet
+        self._count = count
+        self._block = count if block is None else _errors.at_least_one("block", block)
+        self._left = min(count, self._block)  # bytes of this frame that were not read nor sent yet
+        self._later = count - self._left  # bytes of the frames behind it
+        brings_header = encoder.format.payload_brings_header
+        if brings_header and self._later:
+            raise _errors.one_header()
+        self._header = encoder.header(len(self._prefix) + self._left)
+        self._last_header = encoder.header(len(self._prefix) + (count % self._block or self._block)) if self._later else b""
         self._ready = memoryview(self._header + self._prefix + (b"" if count else self._trailer))
         self._direct = CAN_SEND_FILES
-        self.in_one = encoder.format.payload_brings_header or count <= READ_SIZE  # `payload` is the way to send it
+        self.in_one = brings_header or (count <= READ_SIZE and not self._later)  # `payload` is the way to send it
         self.given = 0  # bytes that the kernel has, header and all
         self.failure: ShortFileError | None = None  # what the sender is told in the end
         self.cut = False
@@ -74,6 +86,13 @@ class FileFrame:
         self._left = 0
         return b"".join((self._prefix, memory))
 
+    def hold(self) -> None:
+        """Keep the file open until `release`, whatever its owner does: a thread may still use it."""
+        self._file = os.dup(self._file)
+
+    def release(self) -> None:
+        os.close(self._file)
+
     def payload(self) -> bytes:
         """Read all of the payload, before anything is sent."""
         read = []
@@ -88,7 +107,7 @@ class FileFrame:
         if self._left:
             parts.append(self._read(size))
             if not self._left:
-                parts.append(self._trailer)
+                parts.append(self._go_on())
         return b"".join(parts)
 
     def take_all(self) -> bytes:
@@ -137,7 +156,16 @@ class FileFrame:
         self._advance(sent)
         self.given += sent
         if not self._left:
-            self._ready = memoryview(self._trailer)
+            self._ready = memoryview(self._go_on())
+
+    def _go_on(self) -> bytes:
+        """Return what is between the file's bytes in this frame and those in the next; that one is the frame at hand then."""
+        if not self._later or self.failure is not None:
+            self._later = 0
+            return self._trailer
+        self._left = min(self._later, self._block)
+        self._later -= self._left
+        return self._trailer + (self._header if self._later else self._last_header) + self._prefix
 
     def _read(self, size: int) -> bytes:
         """Read up to `size` of the bytes that are left, or zeros instead."""
@@ -150,7 +178,8 @@ class FileFrame:
             except OSError as error:
                 cause = error
             if not data:
-                self.failure = _errors.short_file(self._count - self._left, self._count, cause)
+                sent = self._count - self._left - self._later
+                self.failure = _errors.short_file(sent, self._count, cause)
         data = data or bytes(size)
         self._advance(len(data))
         return data

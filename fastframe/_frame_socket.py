@@ -131,7 +131,7 @@ class FrameSocket:
         Raise `ShortFileError` if the file ends too early or cannot be read: zeros stand for what is missing, and the connection
         goes on; OSError if the file's size cannot be asked for.
         """
-        frame = FileFrame(self._unsent.encoder, file, offset, count, prefix)
+        frame = FileFrame(self._unsent.encoder, file, offset, count, prefix=prefix)
         try:
             if frame.in_one:
                 self.send(frame.payload(), timeout)

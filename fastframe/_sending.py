@@ -30,6 +30,7 @@ class Passage:
     """A file on its way past the transport."""
 
     def __init__(self, frame: FileFrame) -> None:
+        frame.hold()
         self.frame = frame
         self.connection: socket.socket | None = None  # the duplicate
         self.working: asyncio.Future[bytes] | None = None  # the thread
@@ -55,6 +56,7 @@ class Passage:
     def _close(self, left: asyncio.Future[bytes] | None = None) -> None:
         if left is not None and not left.cancelled():
             left.exception()  # which nobody waits for
+        self.frame.release()
         if self.connection is not None:
             self.connection.close()
 

@@ -85,17 +85,20 @@ class FrameStream(Sending):
         """Send the frames of `batch` on as they came, which has to be in this connection's format; otherwise as `send`."""
         await self._send(batch.wire_parts)
 
-    async def send_file(self, file: File, offset: int = 0, count: int | None = None, *, prefix: Buffer = b"") -> None:
+    async def send_file(
+        self, file: File, offset: int = 0, count: int | None = None, *, prefix: Buffer = b"", block: int | None = None
+    ) -> None:
         """Send one frame: `prefix`, and `count` bytes of `file` from `offset` on, None for all there are; otherwise as `send`.
 
         `file`: a descriptor, or what has a `fileno()`; its position is neither used nor moved. What is large does not pass
-        through Python, but with TLS. What others send meanwhile follows it.
+        through Python, but with TLS. What others send meanwhile follows it. `block`: send frames of so many bytes of the file
+        instead, `prefix` in each; to wake a thread for each, as a call for each would, takes as long as sending 200 KiB.
 
-        Raise `ShortFileError` if the file ends too early or cannot be read: zeros stand for what is missing, and the connection
-        goes on; OSError if the file's size cannot be asked for. When it is cancelled while the frame is on its way the
-        connection is cut, as it is by `close`.
+        Raise `ShortFileError` if the file ends too early or cannot be read: zeros stand for what is missing in that frame, no
+        other follows, and the connection goes on; OSError if the file's size cannot be asked for. When it is cancelled while
+        the frame is on its way the connection is cut, as it is by `close`.
         """
-        frame = FileFrame(self._encoder, file, offset, count, prefix)
+        frame = FileFrame(self._encoder, file, offset, count, prefix=prefix, block=block)
         await self._send_file(frame)
         if frame.failure is not None:
             raise frame.failure

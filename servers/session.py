@@ -75,9 +75,9 @@ class Session:
         """Send a DATA message for each of `pieces`, which are small: they leave in one write."""
         await self.stream.send_many([DATA_TYPE + piece for piece in pieces])
 
-    async def send_file(self, file: int, offset: int, count: int) -> None:
-        """Send a DATA message of `count` bytes of a file, without reading them; raise as `FrameStream.send_file` does."""
-        await self.stream.send_file(file, offset, count, prefix=DATA_TYPE)
+    async def send_file(self, file: int, offset: int, count: int, block: int) -> None:
+        """Send DATA messages of `block` bytes of a file each, without reading them; raise as `FrameStream.send_file` does."""
+        await self.stream.send_file(file, offset, count, prefix=DATA_TYPE, block=block)
 
     async def send_end(self, size: int, digest: str) -> None:
         """Tell that there is no more data: all of it, before this transfer too, has `size` bytes and that digest."""

@@ -29,6 +29,10 @@ class Source:
         self.modified = status.st_mtime_ns
         self.mode = status.st_mode & 0o777
 
+    @property
+    def is_hashed(self) -> bool:
+        return self._hasher is not None
+
     def hash(self, start: int, stop: int) -> None:
         """Hash the bytes from `start` to `stop`, each once and in order; raise OperationError (changed, io_error)."""
         if self._hasher is None:

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 # Bytes of a DATA message, unless told: as many pages as go into the largest message there is by default. A quarter of it
 # takes twice as long, more gains little (docs/benchmarks-transfer.md).
 BLOCK_SIZE: Final = 1024 * 1024 - 4096
-WINDOW: Final = 4 * 1024 * 1024  # bytes that are hashed at a time: to start a thread takes as long as hashing 100 KiB
+# Bytes that are sent and hashed at a time, each in a thread, which is asked for as rarely as that: to wake one takes as long as
+# sending 200 KiB. Between two of them a client that cancels is heard.
+WINDOW: Final = 4 * 1024 * 1024
 # Below this a sendfile for each block costs more than reading many at once and copying them into frames.
 SENDFILE_SIZE: Final = 64 * 1024
 READ_SIZE: Final = 256 * 1024
@@ -40,34 +42,33 @@ async def send(session: Session, source: Source, offset: int, block: int, note: 
 
     Raise OperationError (changed, io_error), and what `FrameStream.send` does.
     """
-    send_part = _send_small if block < SENDFILE_SIZE else _send_large
+    send_window = _send_small if block < SENDFILE_SIZE else _send_large
+    window = max(1, WINDOW // block) * block
     while offset < source.size:
-        stop = min(offset + WINDOW, source.size)
-        hashing = offload.start(source.hash, offset, stop)
+        note(offset)
+        stop = min(offset + window, source.size)
+        hashing = [offload.start(source.hash, offset, stop)] if source.is_hashed else []
         try:
-            await send_part(session, source, range(offset, stop, block), stop, note)
+            await send_window(session, source, offset, stop, block)
         finally:
-            await offload.settle([hashing])
-        hashing.result()
+            await offload.settle(hashing)
+        for job in hashing:
+            job.result()
         offset = stop
 
 
-async def _send_large(session: Session, source: Source, blocks: range, stop: int, note: Callable[[int], None]) -> None:
-    for offset in blocks:
-        note(offset)
-        try:
-            await session.send_file(source.descriptor, offset, min(blocks.step, stop - offset))
-        except ShortFileError as error:
-            raise about(source.name, "io_error" if error.__cause__ else "changed") from None
+async def _send_large(session: Session, source: Source, offset: int, stop: int, block: int) -> None:
+    try:
+        await session.send_file(source.descriptor, offset, stop - offset, block)
+    except ShortFileError as error:
+        raise about(source.name, "io_error" if error.__cause__ else "changed") from None
 
 
-async def _send_small(session: Session, source: Source, blocks: range, stop: int, note: Callable[[int], None]) -> None:
-    per_read = max(1, READ_SIZE // blocks.step)
-    for first in range(0, len(blocks), per_read):
-        start = blocks[first]
-        note(start)
-        data = await offload.run(source.read, start, min(per_read * blocks.step, stop - start))
-        await session.send_many_data([data[at : at + blocks.step] for at in range(0, len(data), blocks.step)])
+async def _send_small(session: Session, source: Source, offset: int, stop: int, block: int) -> None:
+    size = max(1, READ_SIZE // block) * block
+    for start in range(offset, stop, size):
+        data = await offload.run(source.read, start, min(size, stop - start))
+        await session.send_many_data([data[at : at + block] for at in range(0, len(data), block)])
 
 
 async def receive(
