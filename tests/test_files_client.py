@@ -387,6 +387,13 @@ def every_progress(monkeypatch):
     monkeypatch.setattr(files_client, "PROGRESS_SECONDS", 0.0)
 
 
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    """Have files of less than a megabyte sent in several portions."""
+    for name in ("BLOCK_SIZE", "WINDOW"):
+        monkeypatch.setattr(transfer, name, 256 * 1024)
+
+
 # what changes, and what is full
 
 
