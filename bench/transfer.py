@@ -182,7 +182,7 @@ def heats(names: list[str], size: int, chunks: list[int]) -> Iterator[Heat]:
         for chunk in chunks if told else ():
             yield Heat("chunks", direction, sink, chunk, entries([names[0], *told], job._replace(chunk=chunk), SHOWN))
         digesting = [name for name in able if len(CONTENDERS[name].digests) > 1]
-        if digesting:
+        if digesting and sink == "file":
             bases = [name for name in able if name in (names[0], SECOND_BASE)]
             yield Heat("digests", direction, sink, 0, entries([*bases, *digesting], job, DIGESTS))
 
