@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from fastframe import aio
 
 DATA_TIMEOUT: Final = 60.0  # seconds that a client waits for the next data; the server grants as much
+ASKED_SIZE: Final = 256 * 1024  # bytes of a file; a smaller one is sent sooner than the server is asked what it has of it
 PROGRESS_SECONDS: Final = 0.05  # between two calls of `progress`
 # Silence until TCP asks whether the server's machine is there; unanswered three times, it is not. Hashing may take longer.
 KEEPALIVE_SECONDS: Final = 30
@@ -171,7 +172,7 @@ class FilesClient(session.ClientSession):
         start = time.monotonic()
         async with _closing(await offload.run(opener)) as source:
             offset = 0
-            if manner.resumes and source.size > self._step(manner):  # less than a block is sent sooner than it is asked for
+            if manner.resumes and source.size >= ASKED_SIZE:
                 offset = await self._size_of_partial(source, name)
             try:
                 digest = await self._send(source, name, offset, manner)

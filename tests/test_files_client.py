@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import functools
 import hashlib
 import os
 import random
@@ -348,7 +349,8 @@ async def test_a_get_that_broke_off_anywhere(served, here, way):
     resumed = []
     for stop in STOPS:
         async with filing(served) as client:
-            assert await broken_off(client, way, stop, lambda note: client.get("file", here / "copy", progress=note))
+            get = functools.partial(client.get, "file", here / "copy", block=65_537)
+            assert await broken_off(client, way, stop, lambda note, get=get: get(progress=note))
             assert not (here / "copy").exists()
         async with filing(served) as client:
             resumed.append((await client.get("file", here / "copy")).resumed_from)
