@@ -12,11 +12,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import functools
 import itertools
 import json
 import logging
 import os
 import stat
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from . import arguments, credentials, digests, host, logs, memory, offload, transfer
@@ -61,7 +63,9 @@ class Files:
         source = await offload.run(self._open_source, name, digest)
         with contextlib.closing(source):
             if offset:
-                await offload.run(source.skip, offset, proof)
+                source.check_offset(offset)
+                await _hash(session, source.hash, offset)
+                source.check_proof(proof)
             await session.opened(size=source.size, modified=source.modified, mode=source.mode, offset=offset)
             async with session.listening():
                 await transfer.send(session, source, offset, block, lambda _: session.check_cancelled())
@@ -73,13 +77,14 @@ class Files:
         staging = self._writable()
         upload, digest = self._upload(session, asked), asked.text("digest", default=digests.DEFAULT)
         offset, proof, replace = asked.integer("offset", default=0), asked.text("proof", default=""), asked.flag("replace")
-        digests.new(digest)  # before anything is made
+        hasher = digests.new(digest)  # before anything is made
         if asked.flag("parents"):
             await offload.run(self._make_parents, upload.name)
         await offload.run(staging.check, upload, replace=replace)
         partial = await offload.run(staging.open, upload)
         try:
-            hasher = await offload.run(partial.resume, offset, digest, proof)
+            await _hash(session, functools.partial(partial.hash, hasher), offset)
+            await offload.run(partial.resume, offset, hasher.hexdigest(), proof)
             await session.opened(offset=offset)
             await transfer.receive(session.data, partial.write, hasher)
             end = await session.end()
@@ -121,7 +126,7 @@ class Files:
         if digest != "none":
             source = await offload.run(self._open_source, name, digest)
             with contextlib.closing(source):
-                await offload.run(source.hash, 0, source.size)
+                await _hash(session, source.hash, source.size)
                 found["digest"] = await offload.run(source.finish)
         return found
 
@@ -176,6 +181,12 @@ class Files:
         if upload.size > self._max_size:
             raise OperationError("too_large", f"{upload.name}: {upload.size} bytes, and a file may have {self._max_size}")
         return upload
+
+
+async def _hash(session: ServerSession, work: Callable[[int, int], None], stop: int) -> None:
+    """Have the first `stop` bytes of a file hashed; raise what ends that: the client has cancelled, or has gone."""
+    async with session.peeking():
+        await offload.in_turns(work, stop, session.check_wanted)
 
 
 def entry(status: os.stat_result) -> dict[str, Any]:

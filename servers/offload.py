@@ -14,6 +14,9 @@ from typing import Any, Final, ParamSpec, TypeVar
 # More operations than this wait for each other on the disk, not on the network. A thread that waits costs 100 KiB.
 THREADS: Final = 32
 
+# Bytes of a file that a thread hashes before somebody else gets it: some ten milliseconds.
+TURN: Final = 16 * 1024 * 1024
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -47,3 +50,13 @@ async def run(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
             result.close()
         raise
     return job.result()
+
+
+async def in_turns(work: Callable[[int, int], object], stop: int, check: Callable[[], None]) -> None:
+    """Have `work(start, end)` done for all bytes of a file up to `stop`, a part at a time, which may take minutes.
+
+    Between two parts others get their turn, this can be cancelled, and `check` may raise why to end.
+    """
+    for start in range(0, stop, TURN):
+        check()
+        await run(work, start, min(start + TURN, stop))

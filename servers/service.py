@@ -77,20 +77,36 @@ class ServerSession(Session):
     @contextlib.asynccontextmanager
     async def listening(self) -> AsyncIterator[None]:
         """Hear the client while the body sends, which asks `check_cancelled` now and then."""
-        self._listener = asyncio.create_task(self.receive())
+        async with self.peeking():
+            yield
+        objection = self._objection()
+        if objection is not None and objection.code != "cancelled":  # a CANCEL that crossed the end is too late
+            raise objection
+
+    @contextlib.asynccontextmanager
+    async def peeking(self) -> AsyncIterator[None]:
+        """Look out for the client while the body computes, which asks `check_wanted` now and then.
+
+        What the client says stays its next message.
+        """
+        self._listener = asyncio.create_task(self.peek())
         try:
             yield
         finally:
             self._listener.cancel()
             await asyncio.wait((self._listener,))
-            objection = self._objection()
-        if objection is not None and objection.code != "cancelled":  # a CANCEL that crossed the end is too late
-            raise objection
+            if not self._listener.cancelled():
+                self._listener.exception()  # or asyncio says that nobody asked
 
     def check_cancelled(self) -> None:
         """Raise OperationError if the client has said anything: `cancelled`, if that was it."""
         if (objection := self._objection()) is not None:
             raise objection
+
+    def check_wanted(self) -> None:
+        """Raise OperationError if the client has cancelled, and what ended its direction: who sends nothing hears it here."""
+        if self._listener is not None and self._listener.done() and self._listener.result().kind is Kind.CANCEL:
+            raise OperationError("cancelled")
 
     def _objection(self) -> OperationError | None:
         listener = self._listener

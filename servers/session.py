@@ -34,6 +34,7 @@ from .messages import Fields, Kind, Message
 AGENT: Final = f"fastframe/{fastframe.__version__}"
 GONE: Final = (EndOfStreamError, FrameError, OSError)  # what is raised when there is no connection any more
 DATA_TYPE: Final = bytes((Kind.DATA,))
+ASIDE: Final = frozenset({Kind.PING, Kind.PONG, Kind.GOAWAY})  # which have their place anywhere
 CANCEL_SECONDS: Final = 5.0  # for the server to answer that it has stopped; it is in the middle of one block
 
 
@@ -85,11 +86,19 @@ class Session:
 
     async def receive(self) -> Message:
         """Return the next message."""
+        message = await self.peek()
+        self._arrived.popleft()
+        return message
+
+    async def peek(self) -> Message:
+        """Return the next message, which stays the next."""
         while True:
             await self._wait()
-            message = messages.decode(self._arrived.popleft())
-            if not await self._is_aside(message):
+            message = messages.decode(self._arrived[0])
+            if message.kind not in ASIDE:
                 return message
+            self._arrived.popleft()
+            await self._answer(message)
 
     async def expect(self, kind: Kind) -> Message:
         """Return the next message, which has to be of that kind."""
@@ -108,9 +117,8 @@ class Session:
             await self._wait()
             while self._arrived and self._arrived[0][:1] == DATA_TYPE:
                 chunks.append(self._arrived.popleft()[1:])
-            if chunks or not await self._is_aside(messages.decode(self._arrived[0])):
+            if chunks or (await self.peek()).kind is not Kind.DATA:
                 return chunks
-            self._arrived.popleft()
 
     def widen(self, max_payload: int) -> None:
         """Allow payloads of `max_payload` bytes from now on, since the handshake is over."""
@@ -125,13 +133,12 @@ class Session:
             batch = await self.stream.recv_batch()
             self._arrived.extend(map(batch.view, range(len(batch))))
 
-    async def _is_aside(self, message: Message) -> bool:
-        """Answer a message that has its place anywhere; tell whether it was one."""
+    async def _answer(self, message: Message) -> None:
+        """Do what a message asks for that has its place anywhere."""
         if message.kind is Kind.PING:
             await self.stream.send(messages.encode_bytes(Kind.PONG, bytes(message.data)))
         elif message.kind is Kind.GOAWAY:
             self.going_away = True
-        return message.kind in (Kind.PING, Kind.PONG, Kind.GOAWAY)
 
 
 def misplaced(message: Message) -> OperationError:
@@ -205,7 +212,7 @@ class ClientSession(Session):
                 message = messages.decode(self._arrived.popleft())
                 if message.kind is Kind.PONG:
                     return loop.time() - start
-                await self._is_aside(message)
+                await self._answer(message)
 
     async def close(self) -> None:
         """End the connection. Safe to repeat."""

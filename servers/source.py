@@ -45,11 +45,13 @@ class Source:
             self._hasher.update(self._buffer[:count])
             start += count
 
-    def skip(self, offset: int, proof: str) -> None:
-        """Hash the first `offset` bytes, which the other side has; raise OperationError (not_same_file) if they are others."""
+    def check_offset(self, offset: int) -> None:
+        """Raise OperationError (not_same_file) if nothing can prove that the other side has the first `offset` bytes."""
         if offset > self.size or self._hasher is None:
             raise OperationError("not_same_file")
-        self.hash(0, offset)
+
+    def check_proof(self, proof: str) -> None:
+        """Raise OperationError (not_same_file) if the other side has not the bytes that were hashed."""
         if not hmac.compare_digest(self.digest.encode(), proof.encode()):
             raise OperationError("not_same_file")
 

@@ -157,20 +157,30 @@ class Partial:
         self.size = os.fstat(file.fileno()).st_size  # bytes in it
         self._is_proven = not self.size
 
-    def resume(self, offset: int, digest: str, proof: str) -> digests.Hasher:
-        """Cut it to its first `offset` bytes if `proof` is their digest, and return the hasher to go on with.
-
-        At offset 0 that needs no proof. Raise OperationError: not_same_file, if the client has other bytes there, or more
-        than are here, or asks for the digest `none`, which proves nothing; unsupported, for an unknown digest.
-        """
-        hasher = digests.new(digest)
+    def hash(self, hasher: digests.Hasher, start: int, stop: int) -> None:
+        """Have the bytes from `start` to `stop` hashed; raise OperationError: not_same_file, if there are not so many."""
+        buffer = memoryview(bytearray(READ_SIZE))
         with told(self._upload.name):
-            if offset and not self._is_proof(hasher, offset, proof):
-                raise OperationError("not_same_file")
+            while start < stop:
+                count = os.preadv(self._file.fileno(), [buffer[: stop - start]], start)
+                if not count:
+                    raise OperationError("not_same_file")
+                hasher.update(buffer[:count])
+                start += count
+
+    def resume(self, offset: int, digest: str, proof: str) -> None:
+        """Cut it to its first `offset` bytes, whose digest is `digest`, if `proof` is the same.
+
+        At offset 0 that needs no proof. Raise OperationError: not_same_file, if the client has other bytes there, or `digest`
+        is empty, which proves nothing.
+        """
+        is_proof = digest != "" and hmac.compare_digest(digest.encode("ascii"), proof.encode("utf-8", "surrogatepass"))
+        if offset and not is_proof:
+            raise OperationError("not_same_file")
+        with told(self._upload.name):
             os.ftruncate(self._file.fileno(), offset)
         self.size = offset
         self._is_proven = True
-        return hasher
 
     def write(self, chunks: Sequence[Buffer]) -> None:
         """Append all of `chunks`; raise OperationError: wrong_size, before the upload would be too long; what the disk says.
@@ -219,19 +229,6 @@ class Partial:
         with told(self._upload.name), self._file, self._staging.directory() as directory:
             if _has_name(directory, self._upload.key(), self._file):  # else it is the partial of somebody who came later
                 os.unlink(self._upload.key(), dir_fd=directory)
-
-    def _is_proof(self, hasher: digests.Hasher, offset: int, proof: str) -> bool:
-        """Hash the first `offset` bytes; tell whether they are there and `proof` is their digest."""
-        buffer = memoryview(bytearray(READ_SIZE))
-        position = 0
-        while position < offset:
-            count = os.preadv(self._file.fileno(), [buffer[: offset - position]], position)
-            if not count:
-                return False
-            hasher.update(buffer[:count])
-            position += count
-        digest = hasher.hexdigest()
-        return digest != "" and hmac.compare_digest(digest.encode("ascii"), proof.encode("utf-8", "surrogatepass"))
 
     def _close(self) -> None:
         with contextlib.suppress(OSError):  # data that could not be written: fsync has told, or a proof will find it

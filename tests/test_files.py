@@ -14,11 +14,12 @@ import unicodedata
 import pytest
 from sessions import TOKEN, Speaker, played, served, speaking
 
+from fastframe.servers import offload
 from fastframe.servers.credentials import Keyring
 from fastframe.servers.files import Files
 from fastframe.servers.messages import Kind
 from fastframe.servers.root import Root
-from fastframe.servers.staging import Staging
+from fastframe.servers.staging import Staging, Upload
 
 DATA = random.Random(1).randbytes(800_001)  # fits into one message
 SHA256 = hashlib.sha256(DATA).hexdigest()
@@ -542,6 +543,63 @@ async def test_a_directory_is_made_with_its_mode_and_time(place):
         assert (status.st_mode & 0o7777, status.st_mtime_ns) == (0o750, MODIFIED)
         (place / "file").touch()
         assert await refused(client, "mkdir", name="file") in ("exists", "not_a_directory")
+
+
+# What takes minutes: hashing a file of a terabyte
+
+
+@pytest.fixture
+def endless(place):
+    for name in ("endless", f"{Staging.DIRECTORY}/{ENDLESS.key()}"):
+        path = place / name
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+        os.truncate(path, ENDLESS.size)
+    return place
+
+
+ENDLESS = Upload("new", 1 << 40, MODIFIED, 0o644, "")
+HASHING = [
+    {"operation": "stat", "name": "endless", "digest": "sha256"},
+    {"operation": "get", "name": "endless", "offset": 1 << 39},
+    {"operation": "put", "name": "new", "size": ENDLESS.size, "modified": MODIFIED, "offset": 1 << 39},
+]
+
+
+@pytest.mark.parametrize("asked", HASHING, ids=lambda asked: asked["operation"])
+@played
+async def test_hashing_is_cancelled(endless, monkeypatch, asked):
+    monkeypatch.setattr("fastframe.servers.staging._check_space", lambda directory, wanted: None)
+    async with asking(endless) as client:
+        await client.say(Kind.OPEN, **asked)
+        await client.say(Kind.CANCEL)
+        if asked["operation"] == "stat":
+            await client.hears(Kind.OPENED)
+        await client.hears(Kind.ERROR, code="cancelled")
+
+
+@pytest.mark.parametrize("asked", HASHING, ids=lambda asked: asked["operation"])
+@played
+async def test_clients_that_have_gone_leave_no_hashing_behind(endless, monkeypatch, asked):
+    monkeypatch.setattr("fastframe.servers.staging._check_space", lambda directory, wanted: None)
+    async with files_served(endless) as server:
+        for _ in range(offload.THREADS + 1):
+            async with speaking(server, greeted=True) as client:
+                await client.say(Kind.OPEN, **asked)
+        async with speaking(server, greeted=True) as client:
+            assert await refused(client, "stat", name="nothing") == "not_found"
+        async with asyncio.timeout(10):
+            while server.connections:  # noqa: ASYNC110  nothing tells when a handler has ended
+                await asyncio.sleep(0.01)
+
+
+@played
+async def test_a_server_that_ends_does_not_wait_for_hashing(endless):
+    async with files_served(endless) as server, speaking(server, greeted=True) as client:
+        await client.say(Kind.OPEN, **HASHING[0])
+        await client.hears(Kind.OPENED)
+        async with asyncio.timeout(10):
+            await server.close(0.05)
 
 
 @pytest.mark.parametrize("operation", ["get", "put", "list", "stat", "mkdir"])

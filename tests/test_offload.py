@@ -86,3 +86,37 @@ async def test_all_jobs_have_ended_when_they_are_settled():
     gates[0].open.set()
     await settling
     assert isinstance(jobs[1].exception(), ValueError)
+
+
+@played
+async def test_long_work_is_done_in_turns():
+    parts, checks = [], []
+    await offload.in_turns(lambda start, stop: parts.append((start, stop)), 2 * offload.TURN + 5, lambda: checks.append(1))
+    assert parts == [(0, offload.TURN), (offload.TURN, 2 * offload.TURN), (2 * offload.TURN, 2 * offload.TURN + 5)]
+    assert len(checks) == len(parts)
+    await offload.in_turns(lambda start, stop: parts.clear(), 0, checks.clear)
+    assert parts
+    assert checks
+
+
+@played
+async def test_a_check_ends_long_work():
+    def check():
+        if parts:
+            raise ZeroDivisionError
+
+    parts = []
+    with pytest.raises(ZeroDivisionError):
+        await offload.in_turns(lambda start, stop: parts.append(start), 3 * offload.TURN, check)
+    assert parts == [0]
+
+
+@played
+async def test_long_work_is_cancelled_between_two_parts():
+    async def cancelled():
+        await offload.in_turns(lambda start, stop: parts.append(start), 1 << 60, lambda: None)
+
+    parts = []
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(cancelled(), 0.05)
+    assert parts

@@ -50,7 +50,36 @@ async def give(session, asked):
             await session.send_data(bytes(1000))
 
 
-OPERATIONS = {"add": add, "fail": fail, "break": break_down, "take": take, "give": give}
+async def think(session, asked):
+    """Compute without end, while it is wanted."""
+    async with session.peeking():
+        try:
+            while True:
+                await asyncio.sleep(0)
+                session.check_wanted()
+        except EndOfStreamError:
+            THOUGHTS.append("left")
+            raise
+
+
+async def think_and_take(session, asked):
+    async with session.peeking():
+        for _ in range(asked["turns"]):
+            await asyncio.sleep(0.001)
+            session.check_wanted()
+    return await take(session, asked)
+
+
+THOUGHTS = []
+OPERATIONS = {
+    "add": add,
+    "fail": fail,
+    "break": break_down,
+    "take": take,
+    "give": give,
+    "think": think,
+    "think and take": think_and_take,
+}
 RING = Keyring({"alice": TOKEN})
 
 
@@ -355,6 +384,41 @@ async def test_a_cancel_that_comes_too_late_is_ignored():
         await client.hears(Kind.OPENED)
         await client.say(Kind.CANCEL)
         await client.hears(Kind.RESULT)
+
+
+@played
+async def test_a_client_cancels_what_is_computed():
+    async with served(OPERATIONS) as server, speaking(server, greeted=True) as client:
+        await client.say(Kind.OPEN, operation="think")
+        await client.say(Kind.PING, b"1")
+        await client.hear()
+        await client.say(Kind.CANCEL)
+        await client.hears(Kind.ERROR, code="cancelled")
+        await client.say(Kind.OPEN, operation="add", a=1, b=2)
+        await client.hears(Kind.OPENED)
+
+
+@played
+async def test_what_is_computed_ends_when_the_client_leaves():
+    THOUGHTS.clear()
+    async with served(OPERATIONS) as server:
+        async with speaking(server, greeted=True) as client:
+            await client.say(Kind.OPEN, operation="think")
+        async with asyncio.timeout(10):
+            while not THOUGHTS:  # noqa: ASYNC110  nothing else tells
+                await asyncio.sleep(0.001)
+
+
+@played
+async def test_data_that_comes_while_something_is_computed_is_not_lost():
+    async with served(OPERATIONS) as server, speaking(server, greeted=True) as client:
+        await client.say(Kind.OPEN, operation="think and take", turns=20)
+        await client.say(Kind.DATA, b"x")
+        await client.say(Kind.PING, b"1")
+        await client.say(Kind.DATA, b"y")
+        await client.say(Kind.END, size=2, digest="")
+        heard = [await client.hear() for _ in range(3)]
+        assert heard[-1] == (Kind.RESULT, {"count": 2, "said": 2})
 
 
 @played

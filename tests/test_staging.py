@@ -29,6 +29,14 @@ HALF = 1_000_003
 FSYNC = os.fsync
 
 
+def resume(partial: Partial, offset: int, digest: str, proof: str) -> digests.Hasher:
+    """Go on with what is there, as the server does."""
+    hasher = digests.new(digest)
+    partial.hash(hasher, 0, offset)
+    partial.resume(offset, hasher.hexdigest(), proof)
+    return hasher
+
+
 class Place:
     """A root, and the uploads to it."""
 
@@ -330,7 +338,7 @@ def test_a_right_proof_goes_on_at_any_offset(there, digest, offset):
     partial = there.staging.open(FILE)
     proof = digests.new(digest)
     proof.update(DATA[:offset])
-    hasher = partial.resume(offset, digest, proof.hexdigest())
+    hasher = resume(partial, offset, digest, proof.hexdigest())
     assert (partial.size, os.stat(there.path / Staging.DIRECTORY / FILE.key()).st_size) == (offset, offset)
     hasher.update(DATA[offset:])
     partial.write([DATA[offset:]])
@@ -358,9 +366,9 @@ def test_a_wrong_proof_leaves_it_as_it_was(there, offset, proof):
     there.leave()
     partial = there.staging.open(FILE)
     with refused("not_same_file"):
-        partial.resume(offset, "sha256", proof)
+        resume(partial, offset, "sha256", proof)
     assert partial.size == HALF
-    partial.resume(HALF, "sha256", hashlib.sha256(DATA[:HALF]).hexdigest())
+    resume(partial, HALF, "sha256", hashlib.sha256(DATA[:HALF]).hexdigest())
     partial.keep()
 
 
@@ -368,7 +376,7 @@ def test_other_bytes_under_the_same_name_size_and_time_are_found_out(there):
     there.leave(data=b"x" + DATA[1:HALF])
     partial = there.staging.open(FILE)
     with refused("not_same_file"):
-        partial.resume(HALF, "sha256", hashlib.sha256(DATA[:HALF]).hexdigest())
+        resume(partial, HALF, "sha256", hashlib.sha256(DATA[:HALF]).hexdigest())
     partial.resume(0, "sha256", "")
     partial.write([DATA])
     partial.commit(replace=False)
@@ -379,9 +387,9 @@ def test_no_digest_is_no_proof(there):
     there.leave()
     partial = there.staging.open(FILE)
     with refused("not_same_file"):
-        partial.resume(HALF, "none", "")
+        resume(partial, HALF, "none", "")
     with refused("unsupported"):
-        partial.resume(HALF, "crc32", "")
+        resume(partial, HALF, "crc32", "")
     partial.keep()
     assert there.staging.size_of(FILE) == HALF
 
@@ -497,7 +505,7 @@ def test_another_process_has_it_and_is_killed_while_it_writes(there):
     partial = there.staging.open(FILE)
     assert 100 < partial.size < FILE.size
     written = partial.size
-    partial.resume(written, "sha256", hashlib.sha256(b"x" * written).hexdigest())
+    resume(partial, written, "sha256", hashlib.sha256(b"x" * written).hexdigest())
     partial.write([bytes(FILE.size - written)])
     partial.commit(replace=False)
     assert (there.path / "file").read_bytes() == b"x" * written + bytes(FILE.size - written)
@@ -617,7 +625,7 @@ def test_a_write_that_fails_can_be_resumed(there, monkeypatch, number, code):
     partial.keep()
     assert there.staging.size_of(FILE) == partial.size == HALF + 1
     partial = there.staging.open(FILE)
-    partial.resume(HALF + 1, "sha256", hashlib.sha256(DATA[: HALF + 1]).hexdigest())
+    resume(partial, HALF + 1, "sha256", hashlib.sha256(DATA[: HALF + 1]).hexdigest())
     partial.write([DATA[HALF + 1 :]])
     partial.commit(replace=False)
     assert (there.path / "file").read_bytes() == DATA
@@ -664,7 +672,7 @@ def test_whatever_fails_is_told_and_nothing_leaks(there, monkeypatch, call):
         patch.setattr(os, call, failing(errno.EIO))
         partial = there.staging.open(FILE)
         try:
-            partial.resume(len(DATA), "sha256", hashlib.sha256(DATA).hexdigest())
+            resume(partial, len(DATA), "sha256", hashlib.sha256(DATA).hexdigest())
             partial.commit(replace=False)
         finally:
             partial.keep()
@@ -736,7 +744,7 @@ with refused("disk_full"):
     there.staging.open(small)
 (path / "large").unlink()
 second = there.staging.open(small)
-second.resume(second.size, "sha256", hashlib.sha256(data[: second.size]).hexdigest())
+resume(second, second.size, "sha256", hashlib.sha256(data[: second.size]).hexdigest())
 second.write([data[second.size : 1_000_000]])
 second.commit(replace=False)
 assert (path / "small").read_bytes() == data[:1_000_000]
