@@ -302,3 +302,28 @@ async def test_a_server_that_is_ending_ends_it_all(tmp_path):
         with pytest.raises(OperationError, match="going_away"):
             await files_tree.get_tree(client, "top", tmp_path / "back", watch=witness)
     assert witness.told == []
+
+
+def test_what_became_a_link_after_it_was_listed_is_not_sent(tmp_path):
+    (tmp_path / "secret").write_bytes(b"secret")
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree/file").symlink_to(tmp_path / "secret")
+    with files_tree.Root(tmp_path / "tree") as root, pytest.raises(LocalError, match="not_a_file"):
+        files_tree._open_source(root, "file", "sha256", str(tmp_path / "tree/file"))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+@played
+async def test_a_directory_that_may_not_be_written_to_is_gone_on_with(tree, served, tmp_path):
+    async with filing(served) as client:
+        await files_tree.put_tree(client, tree, "copy")
+        await files_tree.get_tree(client, "copy", tmp_path / "back")
+        for top in (served / "copy", tmp_path / "back"):
+            (top / "read-only").chmod(0o755)
+            (top / "read-only/three").unlink()
+            (top / "read-only").chmod(0o555)
+        await files_tree.put_tree(client, tree, "copy")
+        await files_tree.get_tree(client, "copy", tmp_path / "back")
+    assert facts(served / "copy") == facts(tmp_path / "back") == facts(tree)
+    for top in (served / "copy", tmp_path / "back"):
+        (top / "read-only").chmod(0o755)

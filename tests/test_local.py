@@ -181,3 +181,37 @@ def test_the_disks_own_words_are_told_where_the_server_would_speak_of_itself():
     with pytest.raises(LocalError) as info, local.here("here"):
         raise OperationError("disk_full") from OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
     assert str(info.value) == "here: Disk quota exceeded (quota_exceeded)"
+
+
+def test_a_part_that_was_committed_while_it_was_locked_is_not_written_to(open_part, tmp_path, monkeypatch):
+    (tmp_path / PART).write_bytes(b"whole")
+    lock, tries = local.placing.lock, []
+
+    def late(descriptor):
+        if not tries:
+            (tmp_path / PART).rename(tmp_path / NAME)
+        tries.append(descriptor)
+        return lock(descriptor)
+
+    monkeypatch.setattr(local.placing, "lock", late)
+    part = open_part()
+    assert part.size == 0
+    part.close()
+    assert len(tries) == 2
+    assert (tmp_path / NAME).read_bytes() == b"whole"
+
+
+def test_a_file_is_on_disk_before_it_has_its_name(open_part, tmp_path, monkeypatch):
+    synced, sync = [], os.fsync
+
+    def witness(descriptor):
+        synced.append((os.readlink(f"/proc/self/fd/{descriptor}"), os.listdir(tmp_path)))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", witness)
+    part = open_part()
+    fill(part, b"data")
+    part.commit(0, 0o600, replace=False)
+    part.close()
+    assert synced[0] == (str(tmp_path / PART), [PART])
+    assert (str(tmp_path), [NAME]) in synced
