@@ -15,7 +15,6 @@ import contextlib
 import dataclasses
 import functools
 import os
-import socket
 import time
 from collections.abc import AsyncIterator, Callable, Generator
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
@@ -32,9 +31,6 @@ if TYPE_CHECKING:
 DATA_TIMEOUT: Final = 60.0  # seconds that a client waits for the next data; the server grants as much
 ASKED_SIZE: Final = 256 * 1024  # bytes of a file; a smaller one is sent sooner than the server is asked what it has of it
 PROGRESS_SECONDS: Final = 0.05  # between two calls of `progress`
-# Silence until TCP asks whether the server's machine is there; unanswered three times, it is not. Hashing may take longer.
-KEEPALIVE_SECONDS: Final = 30
-KEEPALIVE_PROBES: Final = 3
 
 Chunks = list[memoryview]  # `list` is a method below
 Closable = TypeVar("Closable", Source, Part)
@@ -103,7 +99,6 @@ class FilesClient(session.ClientSession):
     def __init__(self, stream: aio.FrameStream) -> None:
         super().__init__(stream)
         self.unnamed = 0  # how many entries the last listing left out, since their names are not UTF-8
-        _find_out_if_lost(stream.transport.get_extra_info("socket"))
 
     async def get(
         self,
@@ -360,13 +355,3 @@ def _described(source: Source) -> dict[str, int]:
 def _check_offset(opened: Fields, offset: int) -> None:
     if opened.integer("offset", default=0) != offset:
         raise OperationError("bad_message", "the server does not begin where it was asked to")
-
-
-def _find_out_if_lost(connection: socket.socket) -> None:
-    """Have the loss of the server's machine found out while nothing is sent: a server may hash or sync for long."""
-    if connection.family != socket.AF_UNIX:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        if hasattr(socket, "TCP_KEEPIDLE"):
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_SECONDS)
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_SECONDS // KEEPALIVE_PROBES)
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)

@@ -249,7 +249,7 @@ def _add_transfer_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_common_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--token", metavar="FILE", help="a file of one line KEY TOKEN, mode 0600, for a server that asks")
+    arguments.add_token_option(parser)
     parser.add_argument("--json", action="store_true", help="tell it on standard output, a JSON object for each file")
 
 

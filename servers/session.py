@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import socket
 import ssl as tls
 from collections import deque
 from collections.abc import AsyncIterator, Generator, Iterable
@@ -27,7 +28,7 @@ from typing import Any, Final, Self
 import fastframe
 from fastframe import EndOfStreamError, FrameError, FrameFormat, aio
 
-from . import credentials, messages
+from . import arguments, credentials, messages
 from .errors import OperationError
 from .messages import Fields, Kind, Message
 
@@ -35,6 +36,9 @@ AGENT: Final = f"fastframe/{fastframe.__version__}"
 GONE: Final = (EndOfStreamError, FrameError, OSError)  # what is raised when there is no connection any more
 DATA_TYPE: Final = bytes((Kind.DATA,))
 ASIDE: Final = frozenset({Kind.PING, Kind.PONG, Kind.GOAWAY})  # which have their place anywhere
+# Silence until TCP asks whether the server's machine is there; unanswered three times, it is not. A server may work for longer.
+KEEPALIVE_SECONDS: Final = 30
+KEEPALIVE_PROBES: Final = 3
 CANCEL_SECONDS: Final = 5.0  # for the server to answer that it has stopped; it is in the middle of one block
 
 
@@ -151,6 +155,7 @@ class ClientSession(Session):
 
     def __init__(self, stream: aio.FrameStream) -> None:
         super().__init__(stream)
+        _find_out_if_lost(stream.transport.get_extra_info("socket"))
         self.welcome = Fields()  # what the server said of itself
         self._turn = asyncio.Lock()
         self._running = False
@@ -164,7 +169,7 @@ class ClientSession(Session):
             raise OperationError("unsupported", f"the server speaks version {self.welcome['version']} of the protocol")
         if "token" in self.welcome.texts("auth"):
             await self._authenticate(nonce, self.welcome.text("nonce"), key, token)
-        self.widen(self.welcome.object("limits").integer("max_payload", least=1024, most=1 << 30))
+        self.widen(self.welcome.object("limits").integer("max_payload", least=1024, most=arguments.MOST_PAYLOAD))
 
     async def receive(self) -> Message:
         """Return the next message; raise the OperationError that an ERROR is."""
@@ -244,6 +249,16 @@ class ClientSession(Session):
         except GONE:
             self.stream.abort()
             self._running = False
+
+
+def _find_out_if_lost(connection: socket.socket) -> None:
+    """Have the loss of the server's machine found out while nothing is sent: a server may hash or sync for long."""
+    if connection.family != socket.AF_UNIX:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if hasattr(socket, "TCP_KEEPIDLE"):
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_SECONDS)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_SECONDS // KEEPALIVE_PROBES)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)
 
 
 class connect:  # noqa: N801  it is called like a function
