@@ -33,6 +33,9 @@ READ_SIZE: Final = 256 * 1024
 # Bytes that are handed to the disk at a time, and how many wait for it at most before nothing more is received.
 PORTION: Final = 1024 * 1024
 HELD: Final = 2 * PORTION
+# Chunks that are smaller than that on average are copied together: each keeps in memory all that came with it, PINGs as well.
+JOINED: Final = 32 * 1024
+CHUNK_COST: Final = 256  # bytes that a chunk costs besides; an empty one, too
 
 
 async def send(session: Session, source: Source, offset: int, block: int, note: Callable[[int], None]) -> None:
@@ -99,8 +102,11 @@ class _Store:
         self._held_bytes = 0
 
     async def take(self, chunks: list[memoryview]) -> None:
+        count = sum(map(len, chunks))
+        if count < JOINED * len(chunks):
+            chunks = [memoryview(b"".join(chunks))]
         self._held += chunks
-        self._held_bytes += sum(map(len, chunks))
+        self._held_bytes += count + CHUNK_COST * len(chunks)
         idle = all(job.done() for job in self._jobs)
         if self._held_bytes >= (PORTION if idle else HELD):
             await self._hand_over()
