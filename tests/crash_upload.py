@@ -45,7 +45,7 @@ from fastframe.servers.staging import Staging
 
 FASTFRAME = [sys.executable, "-m", "fastframe"]
 TARGET = "target"
-PATIENCE = 30.0  # seconds: nothing here takes as long
+PATIENCE = 120.0  # seconds: nothing here takes as long, unless the machine is asleep
 LOOK_SECONDS = 0.0002  # between two looks at a part file
 MOMENTS = ("start", "data", "end", "any")
 CYCLE = ("data", "end", "start", "data", "end", "any", "end")  # an odd number of them: each comes with and without a file
