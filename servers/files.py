@@ -13,7 +13,6 @@ import argparse
 import asyncio
 import contextlib
 import functools
-import itertools
 import json
 import logging
 import os
@@ -31,7 +30,8 @@ from .staging import Staging, Upload
 if TYPE_CHECKING:
     from .messages import Fields
 
-ENTRIES: Final = 500  # of a directory in one DATA message: a name has 255 bytes at most
+# Bytes of a listing in one DATA message, and a line more: half of what --max-payload allows at least.
+LISTING: Final = arguments.LEAST_PAYLOAD // 2
 LIFETIME: Final = 7 * 24 * 3600.0  # seconds that an upload which broke off waits to be resumed
 EXPIRY_SECONDS: Final = 3600.0  # between two looks for uploads that nobody went on with
 # Failures after which the client may go on with what is here. After others it is wrong, or takes room that is needed.
@@ -202,10 +202,14 @@ def entry(status: os.stat_result) -> dict[str, Any]:
 
 def _lines(listing: Listing) -> list[bytes]:
     """Return the next entries of a directory, a line each; [] at its end."""
-    return [
-        json.dumps({"name": name, **entry(status)}, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
-        for name, status in itertools.islice(listing.entries, ENTRIES)
-    ]
+    lines, size = [], 0
+    for name, status in listing.entries:
+        fields = {"name": name, **entry(status)}
+        lines.append(json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
+        size += len(lines[-1])
+        if size >= LISTING:
+            break
+    return lines
 
 
 async def _expire(staging: Staging) -> None:

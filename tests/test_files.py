@@ -14,7 +14,7 @@ import unicodedata
 import pytest
 from sessions import TOKEN, Speaker, played, served, speaking
 
-from fastframe.servers import offload
+from fastframe.servers import arguments, offload
 from fastframe.servers.credentials import Keyring
 from fastframe.servers.files import Files
 from fastframe.servers.messages import Kind
@@ -510,6 +510,17 @@ async def test_a_large_directory_is_listed_in_portions(place):
     async with asking(place) as client:
         entries, _ = await listed(client)
         assert [entry["name"] for entry in entries] == [f"{number:04}" for number in range(1234)]
+
+
+@pytest.mark.parametrize("name", ["n" * 251, "\x01" * 251, "\N{SNOWMAN}" * 83])
+@played
+async def test_a_directory_of_long_names_is_listed_in_the_smallest_messages(place, name):
+    for number in range(600):
+        (place / f"{number:04}{name}").touch()
+    async with asking(place, max_payload=arguments.LEAST_PAYLOAD) as client:
+        entries, result = await listed(client)
+        assert [entry["name"] for entry in entries] == [f"{number:04}{name}" for number in range(600)]
+        assert result == {"entries": 600, "unnamed": 0}
 
 
 @played
