@@ -14,15 +14,13 @@ import stat
 from collections.abc import Iterator
 from typing import Final
 
-from . import digests, placing
+from . import digests, placing, unfinished
 from .errors import CODES, ERRNOS, OperationError
 from .source import HASH_BLOCK, Source
 
 PART_SUFFIX: Final = ".fastframe-part"
 NAME_MAX: Final = 255  # bytes, of nearly every file system
-IOV_MAX: Final = 1024  # buffers that the kernel takes at once: limits.h of Linux, macOS and the BSDs
 TEXTS: Final = {**CODES, "io_error": "the disk failed"}  # of what may come without an OSError
-OPEN_TRIES: Final = 100  # each is lost to somebody who ended the same part in that moment
 _FLAGS: Final = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 
 
@@ -99,8 +97,8 @@ class Part:
         self._part = part_name(name)
         try:
             with here(shown):
-                self._file = _open_locked(directory, self._part.encode())
-                self.size = os.fstat(self._file).st_size
+                self._file = unfinished.open_locked(directory, self._part)
+                self.size = os.fstat(self._file.fileno()).st_size
         except BaseException:
             os.close(directory)
             raise
@@ -118,11 +116,11 @@ class Part:
         """Cut it to `offset` bytes; return the hasher of these."""
         hasher = digests.new(digest)
         with here(self.shown):
-            os.ftruncate(self._file, offset)
+            os.ftruncate(self._file.fileno(), offset)
             self.size = offset
             at = 0
             while at < offset:
-                data = os.pread(self._file, min(HASH_BLOCK, offset - at), at)
+                data = os.pread(self._file.fileno(), min(HASH_BLOCK, offset - at), at)
                 if not data:
                     raise OperationError("changed")
                 hasher.update(data)
@@ -131,40 +129,39 @@ class Part:
 
     def write(self, chunks: list[memoryview]) -> None:
         """Append all of `chunks`."""
-        views = [chunk for chunk in chunks if chunk]
+        views = chunks
         with here(self.shown):
             while views:
-                written = os.pwritev(self._file, views[:IOV_MAX], self.size)
+                written, views = unfinished.write_some(self._file, views, self.size)
                 self.size += written
-                while views and written >= len(views[0]):
-                    written -= len(views.pop(0))
-                if written:
-                    views[0] = views[0][written:]
 
     def commit(self, modified: int, mode: int, *, replace: bool) -> None:
         """Give it its time, its permissions and its name; on return it is on disk, whole."""
         with here(self.shown):
-            os.fchmod(self._file, mode)
-            os.utime(self._file, ns=(modified, modified))
-            os.fsync(self._file)
+            try:
+                unfinished.sync(self._file, mode | unfinished.OWN_MODE, modified)
+            except OSError:
+                os.ftruncate(self._file.fileno(), 0)  # a second fsync would succeed, and lie
+                raise
             placing.place(self._directory, self._part, self._directory, self._name, replace=replace)
+            if mode | unfinished.OWN_MODE != mode:
+                unfinished.sync(self._file, mode, modified)
 
     def discard(self) -> None:
         """Forget what is there: it is wrong."""
         with here(self.shown):
-            os.ftruncate(self._file, 0)
+            os.ftruncate(self._file.fileno(), 0)
 
     def close(self) -> None:
         """Close it, and remove it if it is empty. Safe to repeat."""
-        descriptor, self._file = self._file, -1
-        if descriptor == -1:
+        if self._file.closed:
             return
         try:
-            with contextlib.suppress(OSError):  # nothing depends on it
-                if os.fstat(descriptor).st_size == 0 and _has_name(self._directory, self._part.encode(), descriptor):
+            with self._file, contextlib.suppress(OSError):  # nothing depends on it
+                is_empty = os.fstat(self._file.fileno()).st_size == 0
+                if is_empty and unfinished.has_name(self._directory, self._part, self._file):
                     os.unlink(self._part.encode(), dir_fd=self._directory)
         finally:
-            os.close(descriptor)
             os.close(self._directory)
 
 
@@ -177,42 +174,3 @@ def part_name(name: str) -> str:
 def is_part(name: str) -> bool:
     """Tell whether a file called that could be the part of another."""
     return name.startswith(".") and name.endswith(PART_SUFFIX)
-
-
-def _open_locked(directory: int, part: bytes) -> int:
-    """Return a descriptor of the part, which is locked; raise OperationError (busy, not_a_file), OSError."""
-    for _ in range(OPEN_TRIES):
-        descriptor = os.open(part, os.O_RDWR | os.O_CREAT | _FLAGS, 0o600, dir_fd=directory)
-        try:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise OperationError("not_a_file")
-            if not placing.lock(descriptor):
-                raise OperationError("busy")
-            if _is_part(directory, part, descriptor):
-                return descriptor
-        except BaseException:
-            os.close(descriptor)
-            raise
-        os.close(descriptor)
-    raise OperationError("busy")
-
-
-def _is_part(directory: int, part: bytes, descriptor: int) -> bool:
-    """Tell whether what was locked still is what has this name, and only this.
-
-    Between opening and locking it may have been committed or removed. If it has another name, a crash came between the two
-    steps of a commit where renaming takes two: it is a whole file, not to be touched, and only its name here goes.
-    """
-    if not _has_name(directory, part, descriptor):
-        return False
-    if os.fstat(descriptor).st_nlink > 1:
-        os.unlink(part, dir_fd=directory)
-        return False
-    return True
-
-
-def _has_name(directory: int, part: bytes, descriptor: int) -> bool:
-    try:
-        return os.path.samestat(os.stat(part, dir_fd=directory, follow_symlinks=False), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False

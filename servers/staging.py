@@ -28,7 +28,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from . import digests, placing
+from . import digests, placing, unfinished
 from .errors import OperationError, told
 
 if TYPE_CHECKING:
@@ -37,9 +37,6 @@ if TYPE_CHECKING:
     from .root import Root
 
 READ_SIZE: Final = 1024 * 1024  # bytes read at once for a proof
-IOV_MAX: Final = 1024  # buffers that the kernel takes at once: limits.h of Linux, macOS and the BSDs
-OWN_MODE: Final = 0o600  # of a partial; without, one whose commit was refused or killed could not be opened again
-OPEN_TRIES: Final = 100  # each is lost to somebody who ended the same partial in that moment
 
 
 @dataclass(frozen=True)
@@ -84,7 +81,7 @@ class Staging:
         with told(upload.name), self._parent(upload) as (parent, _), self.directory(create=True) as directory:
             if os.fstat(parent).st_dev != os.fstat(directory).st_dev:
                 raise OperationError("unsupported", placing.OTHER_DEVICE)
-            partial = Partial(self, upload, _open_locked(directory, upload.key(), os.O_RDWR | os.O_CREAT))
+            partial = Partial(self, upload, unfinished.open_locked(directory, upload.key()))
             try:
                 _check_space(directory, upload.size - partial.size)
             except BaseException:
@@ -133,7 +130,7 @@ class Staging:
         with contextlib.suppress(OSError, OperationError):  # gone, or in use; nothing that concerns the others
             if not self._is_expired(os.stat(key, dir_fd=directory, follow_symlinks=False)):
                 return False  # and it was not even locked: who opens it now is not told that it is busy
-            with _open_locked(directory, key, os.O_RDWR) as file:
+            with unfinished.open_locked(directory, key, create=False) as file:
                 if self._is_expired(os.fstat(file.fileno())):
                     os.unlink(key, dir_fd=directory)
                     return True
@@ -193,9 +190,8 @@ class Partial:
         self._check_proven()
         with told(self._upload.name):
             while views:
-                written = os.pwritev(self._file.fileno(), views[:IOV_MAX], self.size)
+                written, views = unfinished.write_some(self._file, views, self.size)
                 self.size += written
-                views = _after(views, written)
 
     def commit(self, *, replace: bool) -> None:
         """Give it its name; on return it is on disk, whole.
@@ -208,9 +204,9 @@ class Partial:
         self._check_proven()
         mode = self._upload.mode & 0o777
         with told(self._upload.name):
-            self._sync(mode | OWN_MODE)
+            self._sync(mode | unfinished.OWN_MODE)
             self._staging.place(self._upload, replace=replace)
-            if mode | OWN_MODE != mode:
+            if mode | unfinished.OWN_MODE != mode:
                 self._sync(mode)
         self._close()
 
@@ -227,7 +223,9 @@ class Partial:
         if self._file.closed:
             return
         with told(self._upload.name), self._file, self._staging.directory() as directory:
-            if _has_name(directory, self._upload.key(), self._file):  # else it is the partial of somebody who came later
+            if unfinished.has_name(
+                directory, self._upload.key(), self._file
+            ):  # else it is the partial of somebody who came later
                 os.unlink(self._upload.key(), dir_fd=directory)
 
     def _close(self) -> None:
@@ -240,62 +238,12 @@ class Partial:
 
     def _sync(self, mode: int) -> None:
         """Put the file on disk, with this mode and the time that the client said; raise OSError; it is discarded if lost."""
-        descriptor = self._file.fileno()
-        os.fchmod(descriptor, mode)
-        os.utime(descriptor, ns=(self._upload.modified, self._upload.modified))
         try:
-            os.fsync(descriptor)
+            unfinished.sync(self._file, mode, self._upload.modified)
         except OSError:
             with contextlib.suppress(OperationError):  # the first error is the one to tell
                 self.discard()
             raise
-
-
-def _open_locked(directory: int, key: str, flags: int) -> io.FileIO:
-    """Open and lock the partial of that name; raise OperationError (busy) if somebody else has it, or OSError."""
-    for _ in range(OPEN_TRIES):
-        file = io.FileIO(os.open(key, flags | os.O_NOFOLLOW | os.O_CLOEXEC, OWN_MODE, dir_fd=directory), "r+")
-        try:
-            if not placing.lock(file.fileno()):
-                break
-            if _is_partial(directory, key, file):
-                return file
-        except BaseException:
-            file.close()
-            raise
-        file.close()
-    file.close()
-    raise OperationError("busy")
-
-
-def _is_partial(directory: int, key: str, file: io.FileIO) -> bool:
-    """Tell whether a locked file still is what has this name, and only this.
-
-    Between opening and locking it may have been committed or removed. If it has another name, a crash came between the two
-    steps of a commit: it is a whole file, not to be touched, and only its name here goes.
-    """
-    if not _has_name(directory, key, file):
-        return False
-    if os.fstat(file.fileno()).st_nlink > 1:
-        os.unlink(key, dir_fd=directory)
-        return False
-    return True
-
-
-def _has_name(directory: int, key: str, file: io.FileIO) -> bool:
-    try:
-        return os.path.samestat(os.stat(key, dir_fd=directory, follow_symlinks=False), os.fstat(file.fileno()))
-    except FileNotFoundError:
-        return False
-
-
-def _after(views: list[memoryview], written: int) -> list[memoryview]:
-    """Return what is left of `views` without their first `written` bytes."""
-    for index, view in enumerate(views):
-        if written < len(view):
-            return [view[written:], *views[index + 1 :]]
-        written -= len(view)
-    return []
 
 
 def _check_space(directory: int, wanted: int) -> None:
