@@ -47,6 +47,19 @@ def test_a_part_becomes_the_file(open_part, tmp_path):
     assert (status.st_mtime_ns, stat.S_IMODE(status.st_mode)) == (10**18, 0o640)
 
 
+@pytest.mark.parametrize("mode", [0o444, 0, 0o111])
+def test_a_part_that_its_owner_may_not_write_can_be_committed_again(open_part, tmp_path, mode):
+    part = open_part()
+    fill(part, b"data")
+    (tmp_path / NAME).touch()  # meanwhile
+    assert refused(part.commit, 0, mode, replace=False) == "exists"
+    assert stat.S_IMODE((tmp_path / PART).stat().st_mode) == mode | 0o600
+    part.commit(10**18, mode, replace=True)
+    part.close()
+    status = (tmp_path / NAME).stat()
+    assert (status.st_mtime_ns, stat.S_IMODE(status.st_mode)) == (10**18, mode)
+
+
 def test_a_part_is_kept_unless_it_is_empty(open_part, tmp_path):
     part = open_part()
     fill(part, b"data")
