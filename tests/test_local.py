@@ -60,6 +60,20 @@ def test_a_part_that_its_owner_may_not_write_can_be_committed_again(open_part, t
     assert (status.st_mtime_ns, stat.S_IMODE(status.st_mode)) == (10**18, mode)
 
 
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC])
+def test_a_failed_sync_is_final(open_part, tmp_path, monkeypatch, number):
+    def fail(descriptor):
+        raise OSError(number, os.strerror(number))
+
+    part = open_part()
+    fill(part, b"data")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail)
+        assert refused(part.commit, 0, 0o644, replace=False) in ("io_error", "disk_full")
+    part.close()
+    assert os.listdir(tmp_path) == []
+
+
 def test_a_part_is_kept_unless_it_is_empty(open_part, tmp_path):
     part = open_part()
     fill(part, b"data")
