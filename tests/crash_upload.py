@@ -37,7 +37,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from fastframe.servers import arguments, local
@@ -126,16 +126,12 @@ class Server:
         self._idle = self._sockets()
 
     def _sockets(self) -> int:
-        links = [os.readlink(link) for link in Path(f"/proc/{self.process.pid}/fd").iterdir()]
-        return sum(link.startswith("socket:") for link in links)
+        return sum(target(link).startswith("socket:") for link in Path(f"/proc/{self.process.pid}/fd").iterdir())
 
     def settle(self) -> None:
         """Return when it has no connection any more."""
         latest = time.monotonic() + PATIENCE
-        while True:
-            with contextlib.suppress(FileNotFoundError):  # one that was closed while they were looked at
-                if self._sockets() == self._idle:
-                    return
+        while self._sockets() != self._idle:
             assert time.monotonic() < latest, "the server does not let go of a connection"
             time.sleep(0.001)
 
@@ -166,6 +162,13 @@ class Point:
 def start(words: list[str], **options: int) -> subprocess.Popen[str]:
     pipes = {"stdin": subprocess.DEVNULL, "stderr": subprocess.PIPE, **options}
     return subprocess.Popen(words, text=True, start_new_session=True, **pipes)  # type: ignore[call-overload,no-any-return]
+
+
+def target(descriptor: Path) -> str:
+    """Tell what a descriptor of a process is, "" if it was closed meanwhile."""
+    with contextlib.suppress(FileNotFoundError):
+        return os.readlink(descriptor)
+    return ""
 
 
 def kill(process: subprocess.Popen[str]) -> None:
@@ -251,7 +254,7 @@ def go_on(place: Place, server: Server, point: Point) -> None:
         point.wrong = f"the second time there are {left}"
 
 
-def points_of(transfer: str, victim: str, moments: Iterator[str], seed: int, top: Path, size: int) -> Iterator[Point]:
+def points_of(transfer: str, victim: str, moments: Iterable[str], seed: int, top: Path, size: int) -> Iterator[Point]:
     """Kill the victim at each of `moments`, and yield what came of it."""
     chance = random.Random(f"{seed} {transfer} {victim}")
     place = Place(top, transfer, size)
