@@ -242,34 +242,3 @@ def test_a_file_is_on_disk_before_it_has_its_name(open_part, tmp_path, monkeypat
     part.close()
     assert synced[0] == (str(tmp_path / PART), [PART])
     assert (str(tmp_path), [NAME]) in synced
-
-
-def test_what_could_not_be_synced_is_forgotten(tmp_path, monkeypatch):
-    """The kernel may have dropped the pages, and says so once: a second fsync would succeed, and lie."""
-
-    def fail(descriptor):
-        raise OSError(errno.EIO, "Input/output error")
-
-    part = local.open_part(str(tmp_path / "file"))
-    part.write([memoryview(b"data")])
-    monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(local.LocalError) as info:
-        part.commit(0, 0o644, replace=False)
-    part.close()
-    assert info.value.code == "io_error"
-    assert os.listdir(tmp_path) == []
-
-
-def test_a_part_that_did_not_get_its_name_can_be_opened_again(tmp_path):
-    part = local.open_part(str(tmp_path / "file"))
-    part.write([memoryview(b"data")])
-    (tmp_path / "file").touch()
-    with pytest.raises(local.LocalError):
-        part.commit(0, 0o000, replace=False)
-    part.close()
-    assert (tmp_path / local.part_name("file")).stat().st_mode & 0o600 == 0o600
-    part = local.open_part(str(tmp_path / "file"))
-    assert part.size == 4
-    part.commit(0, 0o400, replace=True)
-    part.close()
-    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o400
