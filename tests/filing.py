@@ -27,9 +27,9 @@ MIB = 1024 * 1024
 
 
 @contextlib.asynccontextmanager
-async def files_served(path: Path, *, write: bool = True, **options) -> AsyncIterator[ServiceServer]:
-    with Root(path, hidden=(Staging.DIRECTORY,)) as root:
-        files = Files(root, Staging(root) if write else None)
+async def files_served(root: Path, *, write: bool = True, max_size: int = 1 << 40, **options) -> AsyncIterator[ServiceServer]:
+    with Root(root, hidden=(Staging.DIRECTORY,)) as opened:
+        files = Files(opened, Staging(opened) if write else None, max_size)
         async with sessions.served(files.operations, **options) as server:
             yield server
 

@@ -12,26 +12,17 @@ import random
 import unicodedata
 
 import pytest
-from sessions import TOKEN, Speaker, played, served, speaking
+from filing import files_served
+from sessions import TOKEN, Speaker, played, speaking
 
 from fastframe.servers import arguments, offload
 from fastframe.servers.credentials import Keyring
-from fastframe.servers.files import Files
 from fastframe.servers.messages import Kind
-from fastframe.servers.root import Root
 from fastframe.servers.staging import Staging, Upload
 
 DATA = random.Random(1).randbytes(800_001)  # fits into one message
 SHA256 = hashlib.sha256(DATA).hexdigest()
 MODIFIED = 1_700_000_000_123_456_789
-
-
-@contextlib.asynccontextmanager
-async def files_served(path, *, write=True, max_size=1 << 40, **options):
-    with Root(path, hidden=(Staging.DIRECTORY,)) as root:
-        files = Files(root, Staging(root) if write else None, max_size)
-        async with served(files.operations, **options) as server:
-            yield server
 
 
 @contextlib.asynccontextmanager

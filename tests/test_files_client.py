@@ -12,8 +12,9 @@ import random
 import resource
 
 import pytest
-from filing import MIB, descriptors, filing, gone, scripted
-from sessions import played
+from filing import MIB, descriptors, files_served, filing, gone, scripted
+from peers import tls_contexts
+from sessions import played, where
 
 from fastframe import EndOfStreamError
 from fastframe.servers import digests, files_client, local, transfer
@@ -394,6 +395,20 @@ def small_blocks(monkeypatch):
     """Have files of less than a megabyte sent in several portions."""
     for name in ("BLOCK_SIZE", "WINDOW"):
         monkeypatch.setattr(transfer, name, 256 * 1024)
+
+
+@pytest.mark.parametrize("kind", ["tls", "unix"])
+@pytest.mark.parametrize("sum_name", ["sha256", "none"])
+@played
+async def test_files_travel_over_tls_and_unix_sockets_too(served, here, tmp_path, kind, sum_name):
+    server_context, client_context = tls_contexts()
+    options = {"ssl": server_context} if kind == "tls" else {"path": str(tmp_path / "socket")}
+    secure = {"ssl": client_context, "server_hostname": "127.0.0.1"} if kind == "tls" else {}
+    source = write(here / "source", LONG)
+    async with files_served(served, **options) as server, files_client.connect(**where(server), **secure) as client:
+        await client.put(source, "file", digest=sum_name)
+        await client.get("file", here / "copy", digest=sum_name)
+    assert is_same(source, here / "copy")
 
 
 # what changes, and what is full
