@@ -29,13 +29,18 @@ def start(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Fu
 
 
 async def settle(jobs: Collection[asyncio.Future[Any]]) -> None:
-    """Return when all of `jobs` have ended, well or not, and not before; if this is cancelled, raise that then."""
+    """Return when all of `jobs` have ended, well or not, and not before; if this is cancelled, raise that then.
+
+    An error of theirs that nobody asks for is forgotten.
+    """
     cancelled: asyncio.CancelledError | None = None
     while pending := [job for job in jobs if not job.done()]:
         try:
             await asyncio.wait(pending)
         except asyncio.CancelledError as error:
             cancelled = error
+    for job in jobs:
+        job.exception()
     if cancelled is not None:
         raise cancelled
 

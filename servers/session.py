@@ -159,6 +159,7 @@ class ClientSession(Session):
         self.welcome = Fields()  # what the server said of itself
         self._turn = asyncio.Lock()
         self._running = False
+        self._is_cut = False
 
     async def shake_hands(self, key: str | None, token: str | None) -> None:
         """Greet the server, and prove to each other that both know `token`, which does not travel."""
@@ -188,6 +189,8 @@ class ClientSession(Session):
         unless the task was cancelled.
         """
         async with self._turn:
+            if self._is_cut:
+                raise ConnectionAbortedError("the connection was cut in the middle of an operation")
             if self.going_away:
                 raise OperationError("going_away")
             self._running = True
@@ -199,7 +202,7 @@ class ClientSession(Session):
                     await self._cancel()
                 raise
             except BaseException:
-                self.stream.abort()
+                self._cut()
                 raise
 
     async def result(self) -> Fields:
@@ -247,8 +250,13 @@ class ClientSession(Session):
                     with contextlib.suppress(OperationError):
                         await self.receive()
         except GONE:
-            self.stream.abort()
-            self._running = False
+            self._cut()
+
+    def _cut(self) -> None:
+        """Cut the connection. What had come on it belongs to no other operation."""
+        self.stream.abort()
+        self._is_cut = True
+        self._running = False
 
 
 def _find_out_if_lost(connection: socket.socket) -> None:

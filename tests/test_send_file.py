@@ -567,9 +567,9 @@ def test_a_peer_that_takes_nothing_of_a_file_is_cut(run, file, tmp_path, way):
 @pytest.mark.parametrize("way", ["tcp", "tls", "unix"])
 def test_a_peer_that_takes_a_file_in_time_is_not_cut(run, file, contents, tmp_path, way):
     async def main():
-        handler = functools.partial(send_files, file, 4)
+        handler = functools.partial(send_files, file, 2)
         async with serving_at(handler, way, tmp_path, write_timeout=3 * T) as (server, connect), connect() as stream:
-            for _ in range(4):
+            for _ in range(2):
                 await asyncio.sleep(2 * T)
                 assert await stream.recv() == contents
             assert server.counters["writes_overdue"] == 0
