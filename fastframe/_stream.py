@@ -253,7 +253,8 @@ class FrameStream(Sending):
             self._wake_receiver()
         if self._received or not (self._wants_payload or self._in_place):
             self._wake_receiver()
-        if not waits and self._decoder.pending >= READ_LIMIT:
+        # A second payload that was completed in place would take the place of the first.
+        if not waits and (self._decoder.pending >= READ_LIMIT or (self._received and self._decoder.pending)):
             self._pause_reading(True)
         if waits or self._owed >= 0:
             self._set_deadline(nbytes, completed=bool(self._received))

@@ -6,7 +6,7 @@ from . import _errors
 from ._errors import FrameError
 from ._format import MAX_HEADER_LENGTH
 from ._parts import FLUSH_SIZE, GATHER_SIZE, batch_of, encode_many_parts, encode_parts, join_small
-from ._receive import IN_PLACE_SIZE, READ_SIZE, receive_memory
+from ._receive import BEGINNING_SIZE, IN_PLACE_SIZE, READ_SIZE, receive_memory
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.memoryview cimport PyMemoryView_GET_BUFFER
@@ -20,13 +20,14 @@ cdef Py_ssize_t GATHER = GATHER_SIZE
 cdef Py_ssize_t IN_PLACE = IN_PLACE_SIZE
 cdef Py_ssize_t HEADER = MAX_HEADER_LENGTH
 cdef Py_ssize_t READ = READ_SIZE
+cdef Py_ssize_t BEGINNING = BEGINNING_SIZE
 
 
 cdef class Turn:
     """Receive into the memory that is right for what is expected; have all that is sent in one turn leave in one write."""
 
     cdef public object _decoder, _encoder, _transport, _loop, _idle_deadlines
-    cdef readonly object _memory
+    cdef readonly object _memory, _beginning
     cdef object _kept  # what keeps it
     cdef const uint8_t *_start  # of that memory
     cdef Decoder _own  # the decoder if it is the compiled one, which reads that memory without a view of it
@@ -45,14 +46,20 @@ cdef class Turn:
         self._transport = transport
         self._loop = loop
         self._memory = receive_memory.view
+        self._beginning = self._memory[:BEGINNING]
         self._kept = receive_memory.kept
         self._start = <const uint8_t *>PyMemoryView_GET_BUFFER(self._kept).buf
         # asyncio's own writelines joins everything into one copy before 3.12, and forgot to pause the writer when it was new.
         self._gathers = not type(transport).__module__.startswith("asyncio.")
 
     def get_buffer(self, sizehint):
-        self._in_place = <Py_ssize_t>self._decoder.needed >= IN_PLACE and <Py_ssize_t>self._decoder.pending > HEADER
-        return self._decoder.get_buffer(sizehint) if self._in_place else self._memory
+        cdef bint was_in_place = self._in_place
+        cdef Py_ssize_t pending = self._decoder.pending
+        self._in_place = <Py_ssize_t>self._decoder.needed >= IN_PLACE and pending > HEADER
+        if self._in_place:
+            return self._decoder.get_buffer(sizehint)
+        # Behind a large payload there may be another, which is received in place but for what is read together with its header.
+        return self._beginning if was_in_place and not pending else self._memory
 
     def _decode(self, Py_ssize_t nbytes, max_frames):
         """Decode what was received into the memory that `get_buffer` lent."""

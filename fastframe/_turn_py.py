@@ -15,7 +15,7 @@ from . import _errors
 from ._errors import FrameError
 from ._format import MAX_HEADER_LENGTH
 from ._parts import FLUSH_SIZE, batch_of, encode_many_parts, encode_parts, join_small
-from ._receive import IN_PLACE_SIZE, receive_memory
+from ._receive import BEGINNING_SIZE, IN_PLACE_SIZE, receive_memory
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -31,6 +31,7 @@ class Turn:
     def __init__(self, decoder: Decoder, encoder: Encoder) -> None:
         self._use(decoder, encoder)
         self._memory = NO_MEMORY
+        self._beginning = NO_MEMORY
         self._transport: Any = None
         self._loop: Any = None  # asked once: before 3.12 that is a system call
         self._gathers = False  # the transport writes several parts with one system call
@@ -51,12 +52,18 @@ class Turn:
         self._transport = transport
         self._loop = loop
         self._memory = receive_memory.view
+        self._beginning = self._memory[:BEGINNING_SIZE]
         # asyncio's own writelines joins everything into one copy before 3.12, and forgot to pause the writer when it was new.
         self._gathers = not type(transport).__module__.startswith("asyncio.")
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        self._in_place = self._decoder.needed >= IN_PLACE_SIZE and self._decoder.pending > MAX_HEADER_LENGTH
-        return self._decoder.get_buffer(sizehint) if self._in_place else self._memory
+        was_in_place = self._in_place
+        pending = self._decoder.pending
+        self._in_place = self._decoder.needed >= IN_PLACE_SIZE and pending > MAX_HEADER_LENGTH
+        if self._in_place:
+            return self._decoder.get_buffer(sizehint)
+        # Behind a large payload there may be another, which is received in place but for what is read together with its header.
+        return self._beginning if was_in_place and not pending else self._memory
 
     def _decode(self, nbytes: int, max_frames: int) -> list[bytes]:
         """Decode what was received into the memory that `get_buffer` lent."""

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import functools
 import struct
+from unittest import mock
 
 import pytest
 import uvloop
@@ -188,6 +189,53 @@ def test_a_stream_holds_little_while_an_awakened_receiver_has_no_turn(run):
             assert len((await receiving).wire) <= _endpoint.READ_LIMIT + 2 * _receive.READ_SIZE
 
     run(main)
+
+
+def test_a_second_large_payload_waits_for_who_takes_the_first(run):
+    """uvloop reads on before a receiver that was awakened has its turn, and the second would take the place of the first."""
+    payloads = [bytes([number]) * (300_000 + number) for number in range(40)]
+
+    async def main():
+        async with stream_and_peer() as (stream, _reader, writer):
+            receiving = asyncio.create_task(stream.recv_batch())
+            await asyncio.sleep(0)
+            received = []
+            for payload in payloads:
+                writer.write(frame(payload))
+            while len(received) < len(payloads):
+                received += await receiving
+                receiving = asyncio.create_task(stream.recv_batch())
+            receiving.cancel()
+            assert received == payloads
+
+    run(main)
+
+
+def test_what_is_received_behind_a_large_payload_that_nobody_took_stops_reading():
+    stream = aio.FrameStream(U32)
+    transport = mock.Mock(spec=asyncio.Transport)
+    transport.get_extra_info.return_value = None
+    transport.is_closing.return_value = False
+
+    def receive(data):
+        while data:
+            memory = stream.get_buffer(-1)
+            chunk, data = data[: len(memory)], data[len(memory) :]
+            memory[: len(chunk)] = chunk
+            stream.buffer_updated(len(chunk))
+
+    async def main():
+        stream.connection_made(transport)
+        receiving = asyncio.create_task(stream.recv())
+        await asyncio.sleep(0)
+        receive(frame(bytes(300_000))[:1000])
+        receive(bytes(300_004 - 1000))
+        transport.pause_reading.assert_not_called()
+        receive(frame(bytes(300_000))[:512])
+        transport.pause_reading.assert_called_once_with()
+        assert await receiving == bytes(300_000)
+
+    asyncio.run(main())
 
 
 def test_a_payload_that_a_cancelled_recv_had_begun_does_not_stop_the_back_pressure(run):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from vectors import frame
 
 from fastframe import FrameFormat, FrameTooLargeError, MisuseError, _turn_py
-from fastframe._receive import READ_SIZE
+from fastframe._receive import BEGINNING_SIZE, IN_PLACE_SIZE, READ_SIZE
 
 U32 = FrameFormat("u32be", max_payload_length=1 << 20)
 CLASSES = ["Turn", "CallbackTurn"]
@@ -283,3 +283,20 @@ def test_the_twins_agree(payloads, cuts, frames_per_turn, takes_batches):
 def test_the_twins_have_the_same_methods(name):
     methods = [{member for member in vars(getattr(module, name)) if not member.startswith("_")} for module in turns()]
     assert methods == [methods[0]] * len(methods)
+
+
+def test_behind_a_payload_received_in_place_only_the_beginning_of_the_next_is_copied(turn, codec):
+    echo = protocol(turn, codec, answer=False)
+    large = bytes(IN_PLACE_SIZE + 10_000)
+    receive(echo, frame(large)[:1000])
+    lengths = []
+    rest = frame(large)[1000:] + frame(large) + frame(b"small") * 80
+    while rest:
+        memory = echo.get_buffer(-1)
+        chunk, rest = rest[: len(memory)], rest[len(memory) :]
+        lengths.append(len(memory))  # which is lent until the next call
+        memory[: len(chunk)] = chunk
+        echo.buffer_updated(len(chunk))
+    assert lengths == [len(large) - 996, BEGINNING_SIZE, len(large) - BEGINNING_SIZE + 4, BEGINNING_SIZE, READ_SIZE]
+    received = [payload for frames in echo.calls if isinstance(frames, list) for payload in frames]
+    assert received == [large, large, *[b"small"] * 80]
