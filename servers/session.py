@@ -193,9 +193,9 @@ class ClientSession(Session):
                 raise ConnectionAbortedError("the connection was cut in the middle of an operation")
             if self.going_away:
                 raise OperationError("going_away")
-            self._running = True
-            await self.send(Kind.OPEN, operation=name, **arguments)
             try:
+                await self.send(Kind.OPEN, operation=name, **arguments)
+                self._running = True
                 yield (await self.expect(Kind.OPENED)).fields
             except Exception:
                 if self._running:
@@ -242,15 +242,16 @@ class ClientSession(Session):
             raise OperationError("unauthenticated", "the server does not know the token")
 
     async def _cancel(self) -> None:
-        """Have the server stop, and take what was on its way; cut the connection if that takes too long."""
+        """Have the server stop, and take what was on its way to the last message; cut the connection if that does not come."""
         try:
-            async with asyncio.timeout(CANCEL_SECONDS):
-                await self.send(Kind.CANCEL)
-                while self._running:
-                    with contextlib.suppress(OperationError):
+            with contextlib.suppress(OperationError, *GONE):
+                async with asyncio.timeout(CANCEL_SECONDS):
+                    await self.send(Kind.CANCEL)
+                    while self._running:
                         await self.receive()
-        except GONE:
-            self._cut()
+        finally:
+            if self._running:  # it did not come in time, or what came is no message, or this was cancelled
+                self._cut()
 
     def _cut(self) -> None:
         """Cut the connection. What had come on it belongs to no other operation."""

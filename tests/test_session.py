@@ -216,3 +216,74 @@ async def test_a_message_out_of_place_ends_an_operation(kind):
             async with client.operation("get"):
                 pass
         assert info.value.code == "bad_message"
+
+
+@played
+async def test_what_is_no_message_cuts_the_connection():
+    async def script(server):
+        await welcomed(server)
+        await saying(0x7F)(server)
+
+    async with scripted(script) as address, session.connect(**address) as client:
+        with pytest.raises(OperationError) as info:
+            async with client.operation("get"):
+                pass
+        assert info.value.code == "bad_message"
+        with pytest.raises(ConnectionAbortedError):
+            await client.operation("get").__aenter__()
+
+
+@pytest.mark.parametrize("turns", range(1, 4))
+@played
+async def test_an_operation_that_is_cancelled_as_it_begins_cuts_the_connection_or_was_not_asked_for(turns):
+    asked = []
+
+    async def script(server):
+        await server.say(Kind.WELCOME, **{**WELCOME, "limits": {"max_payload": 1 << 20}})
+        with contextlib.suppress(EndOfStreamError, OSError):
+            while True:
+                asked.append((await server.hears(Kind.OPEN))["operation"])
+                await server.say(Kind.OPENED, operation=asked[-1])
+                await server.say(Kind.RESULT)
+
+    async def ask(client, name):
+        async with client.operation(name, more="x" * 70_000) as opened:  # more than waits for the turn to end
+            await client.result()
+            return opened["operation"]
+
+    async with scripted(script) as address, session.connect(**address) as client:
+        first = asyncio.create_task(ask(client, "first"))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        first.cancel()
+        await asyncio.wait((first,))
+        assert first.cancelled()
+        with contextlib.suppress(session.GONE):
+            assert await ask(client, "second") == "second"
+            assert asked == ["second"]
+
+
+@played
+async def test_an_operation_that_is_cancelled_while_it_stops_cuts_the_connection():
+    cancelling = asyncio.Event()
+
+    async def script(server):
+        await welcomed(server)
+        await server.say(Kind.OPENED)
+        await server.hears(Kind.CANCEL)
+        cancelling.set()
+        with contextlib.suppress(EndOfStreamError, OSError):
+            await server.stream.recv(PATIENCE)
+
+    async def have_enough(client):
+        async with client.operation("endless"):
+            raise ValueError("enough")
+
+    async with scripted(script) as address, session.connect(**address) as client:
+        first = asyncio.create_task(have_enough(client))
+        await asyncio.wait_for(cancelling.wait(), PATIENCE)
+        first.cancel()
+        await asyncio.wait((first,))
+        assert first.cancelled()
+        with pytest.raises(ConnectionAbortedError):
+            await have_enough(client)
