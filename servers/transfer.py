@@ -30,6 +30,7 @@ WINDOW: Final = 4 * 1024 * 1024
 # Below this a sendfile for each block costs more than reading many at once and copying them into frames.
 SENDFILE_SIZE: Final = 64 * 1024
 READ_SIZE: Final = 256 * 1024
+MESSAGES: Final = 2048  # at once: who asks for blocks of one byte and never reads would have 20 MiB wait for it otherwise
 # Bytes that are handed to the disk at a time, and how many wait for it at most before nothing more is received. A half of it
 # costs a tenth more of processor time, the double gains half as much again, and all of them are memory that an upload takes.
 PORTION: Final = 2 * 1024 * 1024
@@ -69,7 +70,7 @@ async def _send_large(session: Session, source: Source, offset: int, stop: int, 
 
 
 async def _send_small(session: Session, source: Source, offset: int, stop: int, block: int) -> None:
-    size = max(1, READ_SIZE // block) * block
+    size = min(max(1, READ_SIZE // block), MESSAGES) * block
     for start in range(offset, stop, size):
         data = await offload.run(source.read, start, min(size, stop - start))
         await session.send_many_data([data[at : at + block] for at in range(0, len(data), block)])

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import itertools
+import os
 import threading
 
 import pytest
 from sessions import played
 
 from fastframe.servers import transfer
+from fastframe.servers.source import Source
 
 MIB = 1024 * 1024
 
@@ -83,3 +86,22 @@ async def test_what_small_chunks_came_with_is_not_kept():
         ([memoryview(bytes(MIB))[:1]] for _ in range(20)), lambda chunks: kept.append(sum(len(chunk.obj) for chunk in chunks))
     )
     assert max(kept) == 20
+
+
+@pytest.mark.parametrize("block", [1, 100, 4096])
+@played
+async def test_the_messages_that_wait_for_a_peer_are_few_however_small(tmp_path, block):
+    class Peer:
+        sent, counts = bytearray(), []
+
+        async def send_many_data(self, pieces):
+            self.counts.append(len(pieces))
+            self.sent += b"".join(pieces)
+
+    data = os.urandom(300_001)
+    (tmp_path / "file").write_bytes(data)
+    with contextlib.closing(Source(os.open(tmp_path / "file", os.O_RDONLY), "file", "sha256")) as source:
+        await transfer.send(Peer(), source, 0, block, lambda done: None)
+        assert source.finish() == hashlib.sha256(data).hexdigest()
+    assert Peer.sent == data
+    assert max(Peer.counts) <= 2048
