@@ -626,3 +626,22 @@ async def test_a_user_is_whose_certificate_it_is():
     async with served({"who": who}, ssl=server_context) as server:
         answer = await asked_who(server, ssl=client_context, server_hostname="localhost")
         assert answer["user"] == "certificate:client"
+
+
+@played
+async def test_a_flood_of_messages_leaves_others_their_turn():
+    turns, count = 0, 20_000
+
+    async def turn():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async with served({}) as server, speaking(server, greeted=True) as client:
+        turning = asyncio.create_task(turn())
+        await client.stream.send_many([bytes([Kind.END]) + b"{}"] * count)
+        await client.say(Kind.PING, b"?")
+        assert await client.hear() == (Kind.PONG, b"?")
+        turning.cancel()
+    assert turns > count / session.MESSAGES_PER_TURN
