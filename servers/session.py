@@ -176,6 +176,10 @@ class ClientSession(Session):
             raise OperationError("unsupported", f"the server speaks version {self.welcome['version']} of the protocol")
         if "token" in self.welcome.texts("auth"):
             await self._authenticate(nonce, self.welcome.text("nonce"), key, token)
+        elif token is not None:  # whoever sits there could be anybody, and was to prove that it is not
+            raise OperationError(
+                "unauthenticated", "the server does not ask for the token, and so does not prove that it knows it"
+            )
         self.widen(self.welcome.object("limits").integer("max_payload", least=1024, most=arguments.MOST_PAYLOAD))
 
     async def receive(self) -> Message:
@@ -279,8 +283,8 @@ def _find_out_if_lost(connection: socket.socket) -> None:
 class connect:  # noqa: N801  it is called like a function
     """Connect to a framed server: `async with connect(...) as session`, or `await` it.
 
-    The address and TLS as for `aio.connect`; `token`: key and token, for a server that asks for one; `timeout`: seconds until
-    connection and handshake must stand.
+    The address and TLS as for `aio.connect`; `token`: key and token, for a server that asks for one: a server that does not is
+    refused, since it proves nothing; `timeout`: seconds until connection and handshake must stand.
 
     Raise OSError if there is no connection, TimeoutError, OperationError if the server refuses, `FrameError` if it is no such
     server, ValueError unless there is one address.

@@ -103,6 +103,11 @@ async def test_a_server_that_sends_the_proof_back_is_not_believed():
 
 
 @played
+async def test_a_server_that_proves_nothing_to_a_client_with_a_token_is_left():
+    assert await refused(saying(Kind.WELCOME, **WELCOME), token=("alice", TOKEN)) == "unauthenticated"
+
+
+@played
 async def test_a_client_without_a_token_tells_a_server_that_wants_one_nothing():
     async def script(server):
         await server.say(Kind.WELCOME, **{**WELCOME, "auth": ["token"]})
