@@ -80,7 +80,7 @@ class Place:
 
     def words(self, address: str) -> list[str]:
         names = [str(self.source), TARGET] if self.transfer == "put" else [self.source.name, str(self.target)]
-        return [*FASTFRAME, self.transfer, "--quiet", "--json", address, *names]
+        return [*FASTFRAME, self.transfer, "--quiet", "--json", "--timeout", str(PATIENCE), address, *names]
 
     def clear(self, *, replaced: bool) -> None:
         self.target.unlink(missing_ok=True)
