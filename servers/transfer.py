@@ -9,13 +9,14 @@ Where the bytes change between the two looks, the digest is not theirs, and the 
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final
 
 from fastframe import ShortFileError
 
 from . import digests, offload
-from .errors import about
+from .errors import about, from_oserror
 
 if TYPE_CHECKING:
     from .session import Session
@@ -30,6 +31,7 @@ WINDOW: Final = 4 * 1024 * 1024
 # Below this a sendfile for each block costs more than reading many at once and copying them into frames.
 SENDFILE_SIZE: Final = 64 * 1024
 READ_SIZE: Final = 256 * 1024
+NO_DESCRIPTORS: Final = (errno.EMFILE, errno.ENFILE)  # a sendfile takes two more; the connection is as good as before
 MESSAGES: Final = 2048  # at once: who asks for blocks of one byte and never reads would have 20 MiB wait for it otherwise
 # Bytes that are handed to the disk at a time, and how many wait for it at most before nothing more is received. A half of it
 # costs a tenth more of processor time, the double gains half as much again, and all of them are memory that an upload takes.
@@ -67,6 +69,10 @@ async def _send_large(session: Session, source: Source, offset: int, stop: int, 
         await session.send_file(source.descriptor, offset, stop - offset, block)
     except ShortFileError as error:
         raise about(source.name, "io_error" if error.__cause__ else "changed") from None
+    except OSError as error:
+        if error.errno in NO_DESCRIPTORS:
+            raise from_oserror(error, source.name) from None
+        raise
 
 
 async def _send_small(session: Session, source: Source, offset: int, stop: int, block: int) -> None:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import hashlib
 import itertools
 import os
+import re
 import threading
 
 import pytest
 from sessions import played
 
 from fastframe.servers import transfer
+from fastframe.servers.errors import OperationError
 from fastframe.servers.source import Source
 
 MIB = 1024 * 1024
@@ -105,3 +108,23 @@ async def test_the_messages_that_wait_for_a_peer_are_few_however_small(tmp_path,
         assert source.finish() == hashlib.sha256(data).hexdigest()
     assert Peer.sent == data
     assert max(Peer.counts) <= 2048
+
+
+@pytest.mark.parametrize(
+    ("number", "error", "text"),
+    [
+        (errno.EMFILE, OperationError, "(busy)"),
+        (errno.ENFILE, OperationError, "(busy)"),
+        (errno.EPIPE, BrokenPipeError, "Broken"),
+    ],
+)
+@played
+async def test_a_server_without_descriptors_is_busy_and_a_lost_connection_is_lost(tmp_path, number, error, text):
+    class Session:
+        async def send_file(self, *args):
+            raise OSError(number, os.strerror(number))
+
+    (tmp_path / "file").write_bytes(b"x")
+    source = Source(os.open(tmp_path / "file", os.O_RDONLY), "file", "sha256")
+    with contextlib.closing(source), pytest.raises(error, match=re.escape(text)):
+        await transfer.send(Session(), source, 0, MIB, lambda _: None)
