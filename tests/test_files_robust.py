@@ -20,6 +20,7 @@ import pytest
 from serving import FASTFRAME, Serving, poll, serving
 from sessions import NONCE
 
+from fastframe.servers import transfer
 from fastframe.servers.messages import Kind
 from fastframe.servers.staging import Staging
 
@@ -348,24 +349,26 @@ def test_a_second_signal_cuts_them_and_what_came_is_kept(tmp_path):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="tells by /proc/locks who has a lock")
 def test_what_a_worker_had_when_it_was_killed_is_gone_on_with_by_another(tmp_path):
-    data = os.urandom(4_000_000)
+    data = os.urandom(2 * transfer.PORTION)
+    blocks = [message(Kind.DATA, data[at : at + 500_000]) for at in range(0, len(data), 500_000)]
+    written = len(blocks) // 2 + 1  # as many as are handed to the disk
     with files(tmp_path, "--workers", "2") as server:
         with server.connect() as putting:
-            putting.sendall(HELLO + opened_put("new", data) + message(Kind.DATA, data[:1_000_000]) * 2)
+            putting.sendall(HELLO + opened_put("new", data) + b"".join(blocks[:written]))
             assert [hear(putting)[0] for _ in range(2)] == [Kind.WELCOME, Kind.OPENED]
             poll(lambda: any(path.stat().st_size >= 1_000_000 for path in (tmp_path / Staging.DIRECTORY).glob("*")))
             with server.connect() as other:
                 other.sendall(HELLO + opened_put("new", data))
                 assert outcome(other) == "busy"
             (part,) = (tmp_path / Staging.DIRECTORY).iterdir()
-            os.kill(holder(part), signal.SIGKILL)
+            os.kill(holders(part)[0], signal.SIGKILL)
+            poll(lambda: not holders(part))
             proof = hashlib.sha256(data[:1_000_000]).hexdigest()
             with server.connect() as other:
                 other.sendall(HELLO + opened_put("new", data, offset=1_000_000, proof=proof))
                 hear(other)
                 assert hear(other) == (Kind.OPENED, b'{"offset":1000000}')
-                other.sendall(message(Kind.DATA, data[1_000_000:2_000_000]) + message(Kind.DATA, data[2_000_000:3_000_000]))
-                other.sendall(message(Kind.DATA, data[3_000_000:]))
+                other.sendall(b"".join(blocks[2:]))
                 other.sendall(message(Kind.END, size=len(data), digest=hashlib.sha256(data).hexdigest()))
                 assert outcome(other) == "done"
         assert (tmp_path / "new").read_bytes() == data
@@ -373,8 +376,8 @@ def test_what_a_worker_had_when_it_was_killed_is_gone_on_with_by_another(tmp_pat
         assert server.end()[0] == 0
 
 
-def holder(path: Path) -> int:
+def holders(path: Path) -> list[int]:
     """Return who has a lock on that file."""
     number = path.stat().st_ino
-    lines = Path("/proc/locks").read_text().splitlines()
-    return next(int(line.split()[4]) for line in lines if line.split()[5].endswith(f":{number}"))
+    locks = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+    return [int(lock[4]) for lock in locks if lock[5].endswith(f":{number}")]
