@@ -232,7 +232,11 @@ class Service:
             raise OperationError("unsupported", "this server has no such operation")
         try:
             return await operation(session, fields)
-        except (OperationError, *GONE):
+        except OperationError as error:
+            if error.code == "internal":
+                logs.logger.error("an operation failed", exc_info=error)
+            raise
+        except GONE:
             raise
         except Exception:
             logs.logger.exception("an operation failed")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import ssl
 
@@ -14,7 +15,7 @@ from sessions import NONCE, TOKEN, played, served, speaking, where
 from fastframe import EndOfStreamError, aio
 from fastframe.servers import messages, service, session
 from fastframe.servers.credentials import Keyring
-from fastframe.servers.errors import OperationError
+from fastframe.servers.errors import OperationError, told
 from fastframe.servers.messages import Kind
 
 
@@ -292,6 +293,19 @@ async def test_a_bug_is_logged_and_told_without_a_word_of_it(caplog):
         assert "a secret of the server's" in caplog.text
         await client.say(Kind.OPEN, operation="add", a=1, b=2)
         await client.hears(Kind.OPENED)
+
+
+@played
+async def test_an_error_of_the_disk_that_has_no_code_is_in_the_log(caplog):
+    async def stale(session, asked):
+        with told("file"):
+            raise OSError(errno.ESTALE, "Stale file handle")
+
+    async with served({"stale": stale}) as server, speaking(server, greeted=True) as client:
+        await client.say(Kind.OPEN, operation="stale")
+        error = await client.hears(Kind.ERROR, code="internal")
+        assert "Stale" not in error["message"]
+        assert "Stale file handle" in caplog.text
 
 
 @played
