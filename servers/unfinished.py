@@ -21,13 +21,16 @@ _FLAGS: Final = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_C
 
 
 def open_locked(directory: int, name: str, *, create: bool = True) -> io.FileIO:
-    """Open and lock the file of that name; raise OperationError (busy, not_a_file), or OSError."""
+    """Open and lock the file of that name; raise OperationError (busy, not_a_file, permission_denied), or OSError."""
     flags = _FLAGS | (os.O_CREAT if create else 0)
     for _ in range(OPEN_TRIES):
         file = io.FileIO(os.open(name.encode(), flags, OWN_MODE, dir_fd=directory), "r+")
         try:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
                 raise OperationError("not_a_file")
+            if status.st_uid != os.geteuid():  # in a directory that others may write, one was put there to be filled
+                raise OperationError("permission_denied")
             if not placing.lock(file.fileno()):
                 raise OperationError("busy")
             if _is_unfinished(directory, name, file):

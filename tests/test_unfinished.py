@@ -51,6 +51,12 @@ def test_what_is_no_regular_file_is_refused(directory, tmp_path):
         unfinished.open_locked(directory, "link")
 
 
+def test_a_file_that_somebody_else_has_put_there_is_not_filled(directory, tmp_path, monkeypatch):
+    (tmp_path / "x").touch()
+    monkeypatch.setattr(os, "geteuid", lambda: os.stat(tmp_path).st_uid + 1)
+    assert code(unfinished.open_locked, directory, "x") == "permission_denied"
+
+
 def test_a_file_that_was_finished_half_way_keeps_its_other_name_alone(directory, tmp_path):
     """A crash came between link() and unlink()."""
     (tmp_path / "x").write_bytes(b"whole")
