@@ -20,7 +20,7 @@ import stat
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from . import arguments, credentials, digests, host, logs, memory, offload, transfer
+from . import arguments, credentials, digests, host, logs, memory, offload, placing, transfer
 from .errors import OperationError, told
 from .root import Listing, Root
 from .service import Operation, ServerSession, Service, ServiceServer
@@ -148,12 +148,14 @@ class Files:
         os.close(directory)
 
     def _make_directory(self, name: str, mode: int | None, modified: int | None) -> None:
-        self._make_parents(name)
+        parent, last = self._root.open_parent(name, create=True)
         try:
+            with told(name):
+                is_there = placing.is_there(parent, last)
+        finally:
+            os.close(parent)
+        if not is_there:
             self._root.make_directory(name)
-        except OperationError as error:
-            if error.code != "exists":
-                raise
         directory = self._root.open_directory(name)
         try:
             with told(name):

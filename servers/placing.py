@@ -53,16 +53,21 @@ def place(source_directory: int, source: str, directory: int, name: str, *, repl
 
 def check(directory: int, name: str, *, replace: bool) -> None:
     """Raise OperationError if `place` would refuse `name` now: exists, not_a_file, name_conflict; OSError."""
-    # By listing: a look for the name itself finds another one on file systems that ignore case. In UTF-8, whatever the locale.
-    names = [os.fsencode(other).decode("utf-8", "surrogateescape") for other in os.listdir(directory)]
-    if name in names:
+    if is_there(directory, name):
         if not replace:
             raise OperationError("exists")
         mode = os.stat(name.encode(), dir_fd=directory, follow_symlinks=False).st_mode
         if not stat.S_ISREG(mode) and not stat.S_ISLNK(mode):
             raise OperationError("not_a_file")
-    elif fold(name) in map(fold, names):
+
+
+def is_there(directory: int, name: str) -> bool:
+    """Tell whether there is that very name; raise OperationError (name_conflict) if there is only one like it, OSError."""
+    # By listing: a look for the name itself finds another one on file systems that ignore case. In UTF-8, whatever the locale.
+    names = [os.fsencode(other).decode("utf-8", "surrogateescape") for other in os.listdir(directory)]
+    if name not in names and fold(name) in map(fold, names):
         raise OperationError("name_conflict")
+    return name in names
 
 
 def sync_directory(directory: int) -> None:

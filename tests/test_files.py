@@ -545,6 +545,8 @@ async def test_a_directory_is_made_with_its_mode_and_time(place):
         assert (status.st_mode & 0o7777, status.st_mtime_ns) == (0o750, MODIFIED)
         (place / "file").touch()
         assert await refused(client, "mkdir", name="file") in ("exists", "not_a_directory")
+        assert await refused(client, "mkdir", name="FILE") == "name_conflict"
+        assert await refused(client, "mkdir", name="a/B") == "name_conflict"
 
 
 # What takes minutes: hashing a file of a terabyte
