@@ -154,18 +154,13 @@ class Files:
                 is_there = placing.is_there(parent, last)
         finally:
             os.close(parent)
-        if not is_there:
-            self._root.make_directory(name)
-        directory = self._root.open_directory(name)
         try:
-            with told(name):
-                if mode is not None:
-                    os.fchmod(directory, mode)
-                if modified is not None:
-                    os.utime(directory, ns=(modified, modified))
-                os.fsync(directory)
-        finally:
-            os.close(directory)
+            if not is_there:
+                self._root.make_directory(name)
+        except OperationError as error:
+            if error.code != "exists":  # somebody else has made it meanwhile
+                raise
+        self._root.set_directory(name, mode, modified)
 
     def _writable(self) -> Staging:
         if self._staging is None:

@@ -231,13 +231,7 @@ def _enter_directory(root: Root, below: str, shown: str) -> None:
 
 def _set_directory(root: Root, below: str, entry: Entry, shown: str) -> None:
     with here(shown):
-        descriptor = root.open_directory(below)
-        try:
-            os.fchmod(descriptor, entry.mode)
-            os.utime(descriptor, ns=(entry.modified, entry.modified))
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        root.set_directory(below, entry.mode, entry.modified)
 
 
 def _open_part(root: Root, below: str, entry: Entry, shown: str) -> Part | None:

@@ -96,6 +96,22 @@ class Root:
         finally:
             os.close(descriptor)
 
+    def set_directory(self, name: str, mode: int | None, modified: int | None) -> None:
+        """Give the directory `name` permissions and a time in nanoseconds, durably; None leaves what is.
+
+        What is no permission stays: that its group is shared (setgid), that its files are their owners' (sticky).
+        """
+        descriptor = self.open_directory(name)
+        try:
+            with told(name):
+                if mode is not None:
+                    os.fchmod(descriptor, stat.S_IMODE(os.fstat(descriptor).st_mode) & ~0o777 | mode)
+                if modified is not None:
+                    os.utime(descriptor, ns=(modified, modified))
+                os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
     def stat(self, name: str) -> os.stat_result:
         """Return the status of what `name` leads to, the root if it is empty."""
         path = self._check(name or None)

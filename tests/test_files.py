@@ -549,6 +549,18 @@ async def test_a_directory_is_made_with_its_mode_and_time(place):
         assert await refused(client, "mkdir", name="a/B") == "name_conflict"
 
 
+@played
+async def test_a_directory_that_its_group_shares_stays_so(place):
+    """Its special bits are not among those that a client names."""
+    (place / "shared").mkdir()
+    (place / "shared").chmod(0o3775)
+    async with asking(place) as client:
+        await client.say(Kind.OPEN, operation="mkdir", name="shared", mode=0o750)
+        await client.hears(Kind.OPENED)
+        await client.hears(Kind.RESULT)
+    assert (place / "shared").stat().st_mode & 0o7777 == 0o3750
+
+
 # What takes minutes: hashing a file of a terabyte
 
 

@@ -95,6 +95,18 @@ async def test_a_tree_there_and_back(tree, served, tmp_path):
 
 
 @played
+async def test_directories_that_their_group_shares_stay_so(tree, served, tmp_path):
+    (served / "copy").mkdir()
+    (tmp_path / "back").mkdir()
+    for top in (served / "copy", tmp_path / "back"):
+        top.chmod(0o2775)
+    async with filing(served) as client:
+        await files_tree.put_tree(client, tree, "copy")
+        await files_tree.get_tree(client, "copy", tmp_path / "back")
+    assert (served / "copy").stat().st_mode & 0o7000 == (tmp_path / "back").stat().st_mode & 0o7000 == 0o2000
+
+
+@played
 async def test_a_tree_to_and_from_the_servers_root(tree, served, tmp_path):
     async with filing(served) as client:
         await files_tree.put_tree(client, tree, "")
