@@ -71,7 +71,7 @@ async def _send_large(session: Session, source: Source, offset: int, stop: int, 
         raise about(source.name, "io_error" if error.__cause__ else "changed") from None
     except OSError as error:
         if error.errno in NO_DESCRIPTORS:
-            raise from_oserror(error, source.name) from None
+            raise from_oserror(error, source.name) from error
         raise
 
 

@@ -14,7 +14,7 @@ import threading
 import pytest
 from sessions import played
 
-from fastframe.servers import transfer
+from fastframe.servers import local, transfer
 from fastframe.servers.errors import OperationError
 from fastframe.servers.source import Source
 
@@ -126,5 +126,7 @@ async def test_a_server_without_descriptors_is_busy_and_a_lost_connection_is_los
 
     (tmp_path / "file").write_bytes(b"x")
     source = Source(os.open(tmp_path / "file", os.O_RDONLY), "file", "sha256")
-    with contextlib.closing(source), pytest.raises(error, match=re.escape(text)):
+    with contextlib.closing(source), pytest.raises(error, match=re.escape(text)) as info:
         await transfer.send(Session(), source, 0, MIB, lambda _: None)
+    if error is OperationError:
+        assert local.blamed("file", info.value).message == f"file: {os.strerror(number)}"  # a client's own are not the server's
