@@ -114,7 +114,9 @@ def _add_listeners(group: Any) -> None:
         help=f"connections that wait in the kernel to be accepted, up to its own net.core.somaxconn (default: {BACKLOG})",
     )
     group.add_argument(
-        "--insecure", action="store_true", help="allow an address that others reach, without client certificates"
+        "--insecure",
+        action="store_true",
+        help="allow an address that others reach, without client certificates or tokens over TLS",
     )
 
 

@@ -86,10 +86,14 @@ def refuse_public(host: str, options: argparse.Namespace, kind: socket.SocketKin
     # A token keeps others out, but what follows it can be read and changed without TLS.
     authenticates = options.tls_client_ca or (options.tls_cert and getattr(options, "tokens", None))
     if not options.insecure and not authenticates and not _is_loopback(host):
-        remedy = "give --tls-cert and --tls-client-ca, or " if kind == socket.SOCK_STREAM else ""  # no TLS for datagrams
-        raise UsageError(
-            f"{host!r} can be reached by others, and nothing here authenticates them: {remedy}say --insecure to allow it"
+        means = "--tokens or --tls-client-ca" if hasattr(options, "tokens") else "--tls-client-ca"
+        remedy = f"give --tls-cert with {means}, or " if kind == socket.SOCK_STREAM else ""  # no TLS for datagrams
+        lack = (
+            "what follows a token could be changed on the way"
+            if getattr(options, "tokens", None)
+            else "nothing here authenticates them"
         )
+        raise UsageError(f"{host!r} can be reached by others, and {lack}: {remedy}say --insecure to allow it")
 
 
 def allow(limits: aio.Limits, workers: int) -> aio.Limits:

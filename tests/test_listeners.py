@@ -56,6 +56,11 @@ def test_a_public_address_needs_client_certificates_or_the_word(words, allowed, 
         listeners.open_listeners(parse(*words), aio.bind)
 
 
+def test_a_server_that_knows_tokens_names_them_as_a_remedy():
+    with pytest.raises(arguments.UsageError, match="give --tls-cert with --tokens or --tls-client-ca, or say --insecure"):
+        listeners.open_listeners(parse("--host", "0.0.0.0", "--tokens", "x"), aio.bind)
+
+
 def test_what_is_served_without_connections_has_no_certificates():
     with pytest.raises(arguments.UsageError, match="authenticates them: say --insecure"):
         listeners.open_listeners(parse("--host", "::"), aio.bind, socket.SOCK_DGRAM)
