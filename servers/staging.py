@@ -218,6 +218,10 @@ class Partial:
             with contextlib.suppress(OperationError):
                 self.discard()
 
+    def close(self) -> None:
+        """Keep it: what `offload.run` does with what nobody gets."""
+        self.keep()
+
     def discard(self) -> None:
         """Remove it; raise OperationError."""
         if self._file.closed:

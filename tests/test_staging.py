@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import errno
@@ -12,13 +13,14 @@ import resource
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from fastframe.servers import digests, placing, staging
+from fastframe.servers import digests, offload, placing, staging
 from fastframe.servers.errors import OperationError
 from fastframe.servers.root import Root
 from fastframe.servers.staging import Partial, Staging, Upload
@@ -786,3 +788,28 @@ def test_a_disk_that_is_full_and_others_that_are_mounted(tmp_path):
         command, capture_output=True, text=True, timeout=50, check=False, env={**os.environ, "PYTHONPATH": path}
     )
     assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_what_is_opened_for_a_client_that_has_gone_is_not_held(there):
+    """Else its lock lasted until the garbage collector came, and whoever comes back is told that it is busy."""
+
+    async def leave() -> None:
+        going, opened = asyncio.Event(), threading.Event()
+        loop = asyncio.get_running_loop()
+
+        def work() -> Partial:
+            loop.call_soon_threadsafe(going.set)
+            opened.wait(10)
+            return there.staging.open(FILE)
+
+        opening = asyncio.create_task(offload.run(work))
+        await going.wait()
+        opening.cancel()
+        await asyncio.sleep(0)
+        opened.set()
+        await asyncio.wait((opening,))
+        assert opening.cancelled()
+        assert there.partials() == []
+        there.put()
+
+    asyncio.run(leave())
