@@ -15,7 +15,7 @@ import pytest
 from filing import files_served
 from sessions import TOKEN, Speaker, played, speaking
 
-from fastframe.servers import arguments, offload
+from fastframe.servers import arguments, offload, placing
 from fastframe.servers.credentials import Keyring
 from fastframe.servers.messages import Kind
 from fastframe.servers.staging import Staging, Upload
@@ -547,6 +547,23 @@ async def test_a_directory_is_made_with_its_mode_and_time(place):
         assert await refused(client, "mkdir", name="file") in ("exists", "not_a_directory")
         assert await refused(client, "mkdir", name="FILE") == "name_conflict"
         assert await refused(client, "mkdir", name="a/B") == "name_conflict"
+
+
+@played
+async def test_a_directory_that_somebody_makes_at_the_same_moment_is_taken(place, monkeypatch):
+    is_there = placing.is_there
+
+    def slow(directory, name):
+        try:
+            return is_there(directory, name)
+        finally:
+            (place / "new").mkdir()
+
+    monkeypatch.setattr(placing, "is_there", slow)
+    async with asking(place) as client:
+        await client.say(Kind.OPEN, operation="mkdir", name="new")
+        await client.hears(Kind.OPENED)
+        await client.hears(Kind.RESULT)
 
 
 @played
