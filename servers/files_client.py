@@ -16,7 +16,7 @@ import dataclasses
 import functools
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Generator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from . import digests, hearing, local, messages, offload, session, transfer
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 DATA_TIMEOUT: Final = 60.0  # seconds that a client waits for the next data; the server grants as much
 ASKED_SIZE: Final = 256 * 1024  # bytes of a file; a smaller one is sent sooner than the server is asked what it has of it
+MOST_ENTRIES: Final = 1_000_000  # that `list` collects, of a server that could send them without end: 300 MiB
 PROGRESS_SECONDS: Final = 0.05  # between two calls of `progress`
 
 Chunks = list[memoryview]  # `list` is a method below
@@ -180,10 +181,11 @@ class FilesClient(session.ClientSession):
             return Transfer(source.size, digest, 0, time.monotonic() - start)
 
     async def list(self, name: str = "") -> list[Entry]:
-        """Return what is in the directory `name`, in no order."""
-        return [entry async for entry in self.entries(name)]
+        """Return what is in the directory `name`, in no order; raise OperationError (too_large) for a million entries."""
+        async with contextlib.aclosing(self.entries(name)) as entries:
+            return [entry async for entry in _bounded(entries, name)]
 
-    async def entries(self, name: str = "") -> AsyncIterator[Entry]:
+    async def entries(self, name: str = "") -> AsyncGenerator[Entry, None]:
         """Yield what is in the directory `name`, in no order, as it comes.
 
         Until that has ended nothing else can be asked of the server. Who closes it early finds the connection cut.
@@ -290,6 +292,15 @@ async def _closing(thing: Closable) -> AsyncIterator[Closable]:
         yield thing
     finally:
         await offload.run(thing.close)
+
+
+async def _bounded(entries: AsyncIterator[Entry], name: str) -> AsyncIterator[Entry]:
+    count = 0
+    async for entry in entries:
+        count += 1
+        if count > MOST_ENTRIES:
+            raise OperationError("too_large", f"{name}: more than {MOST_ENTRIES} entries")
+        yield entry
 
 
 class connect(session.connect):  # noqa: N801  it is called like a function

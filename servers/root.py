@@ -20,6 +20,7 @@ from typing import Final, Self
 
 from . import beneath
 from .errors import OperationError, about, told
+from .placing import sync_directory
 
 NAME_BYTES_MAX: Final = 4096  # PATH_MAX of Linux
 PART_BYTES_MAX: Final = 255  # NAME_MAX of nearly every file system
@@ -92,7 +93,7 @@ class Root:
         try:
             with told(name):
                 os.mkdir(last.encode(), mode, dir_fd=descriptor)
-                os.fsync(descriptor)
+                sync_directory(descriptor)
         finally:
             os.close(descriptor)
 
@@ -108,7 +109,7 @@ class Root:
                     os.fchmod(descriptor, stat.S_IMODE(os.fstat(descriptor).st_mode) & ~0o777 | mode)
                 if modified is not None:
                     os.utime(descriptor, ns=(modified, modified))
-                os.fsync(descriptor)
+                sync_directory(descriptor)
         finally:
             os.close(descriptor)
 
@@ -189,7 +190,7 @@ class Root:
             return self._open_beneath(self._descriptor, path, _DIRECTORY)
         with contextlib.suppress(FileExistsError):  # somebody else was faster, or it is a link that leads nowhere
             os.mkdir(parts[-1], dir_fd=above)
-        os.fsync(above)
+        sync_directory(above)
         return self._open_beneath(self._descriptor, path, _DIRECTORY)
 
 

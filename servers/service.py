@@ -28,6 +28,7 @@ from .session import AGENT, EARLY_FORMAT, GONE, Session, misplaced
 DATA_TIMEOUT: Final = 60.0  # seconds that an operation waits for its client's next message; keepalive finds the dead ones
 LEAVE_SECONDS: Final = 2.0  # for a client that is told to leave; as `aio.Limits.linger_timeout`
 UCRED: Final = struct.Struct("3i")  # pid, uid and gid of the peer (unix(7), SO_PEERCRED)
+OURS: Final = frozenset({"internal", "io_error", "disk_full", "quota_exceeded"})  # what an operator has to see to
 COUNTERS: Final = ("authentications_failed", "operations", "operations_failed")
 # What a client may have sent before it heard that its operation is over.
 LATE: Final = (Kind.DATA, Kind.END, Kind.CANCEL, Kind.SIGNAL)
@@ -222,9 +223,8 @@ class Service:
             session.stream.in_message = False
             asked = {key: fields[key] for key in ("operation", "name") if key in fields}
             seconds = round(time.monotonic() - start, 6)
-            logs.event(
-                logging.INFO, "operation", **asked, peer=session.peer, user=session.user, outcome=outcome, seconds=seconds
-            )
+            level = logging.WARNING if outcome in OURS else logging.INFO
+            logs.event(level, "operation", **asked, peer=session.peer, user=session.user, outcome=outcome, seconds=seconds)
 
     async def _perform(self, session: ServerSession, fields: Fields) -> dict[str, Any]:
         operation = self._operations.get(fields.text("operation", most=64))

@@ -52,6 +52,11 @@ ONLY_PYTHON = _why_only_python()
 IMPLEMENTATIONS = ["python"] if ONLY_PYTHON else ["cython", "python"]
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Return one more than there are cores, since many tests wait for something; four at most: each collects all tests."""
+    return min(4, (os.cpu_count() or 1) + 1)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     if CHOICE not in ("", *MODULES):
         raise pytest.UsageError(f"FASTFRAME_IMPLEMENTATION must be unset, 'cython' or 'python', not {CHOICE!r}")

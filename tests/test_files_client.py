@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import functools
 import hashlib
+import json
 import os
 import random
 import resource
@@ -593,6 +594,21 @@ async def test_a_listing_that_is_none(lines):
         with pytest.raises(OperationError) as info:
             await client.list()
     assert info.value.code in ("bad_request", "bad_message")
+
+
+@played
+async def test_a_listing_without_end_is_left(monkeypatch):
+    monkeypatch.setattr(files_client, "MOST_ENTRIES", 100)
+
+    async def script(peer):
+        await peer.opened("list")
+        line = json.dumps({"name": "x", "kind": "file", "size": 0, "modified": 0, "mode": 0}).encode() + b"\n"
+        with contextlib.suppress(EndOfStreamError, OSError):
+            while True:
+                await peer.say(Kind.DATA, line * 10)
+
+    async with scripted(script) as client, refused("too_large"):
+        await client.list()
 
 
 @played
