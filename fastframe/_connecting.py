@@ -57,6 +57,8 @@ class _TlsProtocol(sslproto.SSLProtocol):
     That is right because it takes over what was received before it does anything else, and reads the frames in it afterwards.
     """
 
+    _outgoing: Any  # what is encrypted and not yet given to the transport
+    _transport: Any
     max_size = 1  # of the memory that each would have for itself
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -68,6 +70,12 @@ class _TlsProtocol(sslproto.SSLProtocol):
         super().connection_lost(exc)
         # Its own connection_lost is still to come; these would keep it, and with it all of this, until garbage is collected.
         self._app_protocol_get_buffer = self._app_protocol_buffer_updated = None
+
+    def _on_shutdown_complete(self, shutdown_exc: BaseException | None) -> None:
+        # The transport is about to be closed, and what a closed one is given is lost from 3.12 on: in a loop without end.
+        if shutdown_exc is None and (held := self._outgoing.read()):
+            self._transport.write(held)
+        super()._on_shutdown_complete(shutdown_exc)  # type: ignore[misc]
 
     def get_buffer(self, n: int) -> memoryview:  # noqa: ARG002
         return self._ssl_buffer_view
