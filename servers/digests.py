@@ -13,6 +13,7 @@ import functools
 import hashlib
 import importlib
 import importlib.util
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol, Self
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 DEFAULT: Final = "sha256"
+BLOCK: Final = 128 * 1024  # bytes: hashed while they are in the cache, and no less than what is read ahead
 
 
 class Hasher(Protocol):
@@ -54,6 +56,18 @@ _MAKERS: Final[dict[str, Callable[[], Hasher]]] = {
 }
 # By package and name in it. blake3 has threads of its own if asked: one upload shall not have all cores.
 _PACKAGED: Final = {"blake3": ("blake3", "blake3"), "xxh3": ("xxhash", "xxh3_128")}
+
+
+def update_from(hasher: Hasher, descriptor: int, start: int, stop: int) -> bool:
+    """Hash the bytes of a file from `start` to `stop`; tell whether there are so many. Raise OSError."""
+    buffer = memoryview(bytearray(min(BLOCK, max(stop - start, 0))))
+    while start < stop:
+        count = os.preadv(descriptor, [buffer[: stop - start]], start)
+        if not count:
+            return False
+        hasher.update(buffer[:count])
+        start += count
+    return True
 
 
 def available() -> tuple[str, ...]:

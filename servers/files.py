@@ -16,13 +16,12 @@ import functools
 import json
 import logging
 import os
-import stat
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from . import arguments, credentials, digests, host, logs, memory, offload, placing, transfer
 from .errors import OperationError, told
-from .root import Listing, Root
+from .root import Listing, Root, kind_of
 from .service import Operation, ServerSession, Service, ServiceServer
 from .source import Source
 from .staging import Staging, Upload
@@ -188,9 +187,8 @@ async def _hash(session: ServerSession, work: Callable[[int, int], None], stop: 
 
 def entry(status: os.stat_result) -> dict[str, Any]:
     """Return what a client is told of a file or directory."""
-    kinds = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "link"}
     return {
-        "kind": kinds.get(stat.S_IFMT(status.st_mode), "other"),
+        "kind": kind_of(status),
         "size": status.st_size,
         "modified": status.st_mtime_ns,
         "mode": status.st_mode & 0o777,

@@ -25,10 +25,11 @@ from . import arguments, credentials, digests, files_client, files_tree, host, l
 from .errors import OperationError
 from .files_client import Entry, FilesClient, Manner, Transfer
 from .local import LocalError
+from .root import KINDS
 
 LEAST_RATED: Final = 1024 * 1024  # bytes: a rate of less tells how long a message takes
 MARKS: Final = {"directory": "/", "link": "@", "other": "?"}
-TYPES: Final = {"file": stat.S_IFREG, "directory": stat.S_IFDIR, "link": stat.S_IFLNK}
+TYPES: Final = {kind: number for number, kind in KINDS.items()}
 
 
 def get_main(argv: list[str]) -> int:

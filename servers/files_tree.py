@@ -20,7 +20,7 @@ from . import local, offload
 from .errors import OperationError, about
 from .files_client import Entry, FilesClient, Manner, Progress, Transfer, wire_time
 from .local import LocalError, Part, here
-from .root import Root
+from .root import Root, kind_of
 
 if TYPE_CHECKING:
     from .source import Source
@@ -151,7 +151,7 @@ class _Tree:
             with self.reported(name):
                 if stat.S_ISDIR(one.st_mode):
                     found.append((name, one))
-                elif not self._is_skipped(name, _kind(one)):
+                elif not self._is_skipped(name, kind_of(one)):
                     await self._put_file(name, one, remote_ones.get(last))
         return found
 
@@ -241,7 +241,7 @@ def _open_part(root: Root, below: str, entry: Entry, shown: str) -> Part | None:
         try:
             with contextlib.suppress(FileNotFoundError):
                 status = os.stat(last.encode(), dir_fd=directory, follow_symlinks=False)
-                if (_kind(status), status.st_size, status.st_mtime_ns) == ("file", entry.size, entry.modified):
+                if (kind_of(status), status.st_size, status.st_mtime_ns) == ("file", entry.size, entry.modified):
                     os.close(directory)
                     return None
         except BaseException:
@@ -263,11 +263,6 @@ def _scan(root: Root, below: str, shown: str) -> tuple[dict[str, os.stat_result]
     """Return what is in a directory by name, and how many names are not UTF-8."""
     with here(shown), root.scan(below) as listing:
         return dict(listing.entries), listing.unnamed
-
-
-def _kind(status: os.stat_result) -> str:
-    kinds = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "link"}
-    return kinds.get(stat.S_IFMT(status.st_mode), "other")
 
 
 def _join(above: str, name: str) -> str:

@@ -16,7 +16,7 @@ from typing import Final
 
 from . import digests, placing, unfinished
 from .errors import CODES, ERRNOS, OperationError
-from .source import HASH_BLOCK, Source
+from .source import Source
 
 PART_SUFFIX: Final = ".fastframe-part"
 NAME_MAX: Final = 255  # bytes, of nearly every file system
@@ -118,13 +118,8 @@ class Part:
         with here(self.shown):
             os.ftruncate(self._file.fileno(), offset)
             self.size = offset
-            at = 0
-            while at < offset:
-                data = os.pread(self._file.fileno(), min(HASH_BLOCK, offset - at), at)
-                if not data:
-                    raise OperationError("changed")
-                hasher.update(data)
-                at += len(data)
+            if not digests.update_from(hasher, self._file.fileno(), 0, offset):
+                raise OperationError("changed")
         return hasher
 
     def write(self, chunks: list[memoryview]) -> None:

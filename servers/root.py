@@ -25,6 +25,7 @@ from .placing import sync_directory
 NAME_BYTES_MAX: Final = 4096  # PATH_MAX of Linux
 PART_BYTES_MAX: Final = 255  # NAME_MAX of nearly every file system
 PARTS_MAX: Final = 255  # each may cost a descriptor while it is resolved, and a program has 1,024 of them
+KINDS: Final = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "link"}
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY  # not O_PATH: these are listed and fsynced
 _READ: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_LARGEFILE  # the last is for 32 bits: openat2 does not add it
@@ -192,6 +193,11 @@ class Root:
             os.mkdir(parts[-1], dir_fd=above)
         sync_directory(above)
         return self._open_beneath(self._descriptor, path, _DIRECTORY)
+
+
+def kind_of(status: os.stat_result) -> str:
+    """Return what a peer calls it: file, directory, link or other."""
+    return KINDS.get(stat.S_IFMT(status.st_mode), "other")
 
 
 class Listing:

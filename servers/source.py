@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import hmac
 import os
-from typing import Final
 
 from . import digests
 from .errors import OperationError, about, told
-
-HASH_BLOCK: Final = 128 * 1024  # bytes: hashed while they are in the cache, and no less than what is read ahead
 
 
 class Source:
@@ -23,7 +20,6 @@ class Source:
         except OperationError:
             os.close(descriptor)
             raise
-        self._buffer = memoryview(bytearray(HASH_BLOCK))
         status = os.fstat(descriptor)
         self.size = status.st_size
         self.modified = status.st_mtime_ns
@@ -37,13 +33,9 @@ class Source:
         """Hash the bytes from `start` to `stop`, each once and in order; raise OperationError (changed, io_error)."""
         if self._hasher is None:
             return
-        while start < stop:
-            with told(self.name):
-                count = os.preadv(self.descriptor, [self._buffer[: stop - start]], start)
-            if not count:
+        with told(self.name):
+            if not digests.update_from(self._hasher, self.descriptor, start, stop):
                 raise about(self.name, "changed")
-            self._hasher.update(self._buffer[:count])
-            start += count
 
     def check_offset(self, offset: int) -> None:
         """Raise OperationError (not_same_file) if nothing can prove that the other side has the first `offset` bytes."""

@@ -26,7 +26,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from . import digests, placing, unfinished
 from .errors import OperationError, told
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from .root import Root
-
-READ_SIZE: Final = 1024 * 1024  # bytes read at once for a proof
 
 
 @dataclass(frozen=True)
@@ -156,14 +154,9 @@ class Partial:
 
     def hash(self, hasher: digests.Hasher, start: int, stop: int) -> None:
         """Have the bytes from `start` to `stop` hashed; raise OperationError: not_same_file, if there are not so many."""
-        buffer = memoryview(bytearray(READ_SIZE))
         with told(self._upload.name):
-            while start < stop:
-                count = os.preadv(self._file.fileno(), [buffer[: stop - start]], start)
-                if not count:
-                    raise OperationError("not_same_file")
-                hasher.update(buffer[:count])
-                start += count
+            if not digests.update_from(hasher, self._file.fileno(), start, stop):
+                raise OperationError("not_same_file")
 
     def resume(self, offset: int, digest: str, proof: str) -> None:
         """Cut it to its first `offset` bytes, whose digest is `digest`, if `proof` is the same.

@@ -9,11 +9,11 @@ import random
 
 import pytest
 
-from fastframe.servers import source
+from fastframe.servers import digests
 from fastframe.servers.errors import OperationError
 from fastframe.servers.source import Source
 
-DATA = random.Random(1).randbytes(3 * source.HASH_BLOCK + 12_345)
+DATA = random.Random(1).randbytes(3 * digests.BLOCK + 12_345)
 SHA256 = hashlib.sha256(DATA).hexdigest()
 
 
@@ -55,7 +55,7 @@ def test_it_reads_and_hashes(opened):
     assert opened.finish() == SHA256
 
 
-@pytest.mark.parametrize("offset", [1, source.HASH_BLOCK, source.HASH_BLOCK + 1, len(DATA)])
+@pytest.mark.parametrize("offset", [1, digests.BLOCK, digests.BLOCK + 1, len(DATA)])
 def test_what_the_other_side_has_is_skipped_after_proof(opened, offset):
     skip(opened, offset, hashlib.sha256(DATA[:offset]).hexdigest())
     opened.hash(offset, len(DATA))

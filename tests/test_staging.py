@@ -20,12 +20,12 @@ from pathlib import Path
 
 import pytest
 
-from fastframe.servers import digests, offload, placing, staging
+from fastframe.servers import digests, offload, placing
 from fastframe.servers.errors import OperationError
 from fastframe.servers.root import Root
 from fastframe.servers.staging import Partial, Staging, Upload
 
-DATA = random.Random(1).randbytes(2 * staging.READ_SIZE + 12_345)  # the same for all who collect these tests
+DATA = random.Random(1).randbytes(2_109_497)  # the same for all who collect these tests
 FILE = Upload("file", len(DATA), 1_700_000_000_123_456_789, 0o640, "")
 HALF = 1_000_003
 FSYNC = os.fsync
@@ -334,7 +334,7 @@ def test_a_link_in_place_of_the_directory_of_partials_is_not_followed(there, tmp
 
 
 @pytest.mark.parametrize("digest", [name for name in digests.available() if name != "none"])
-@pytest.mark.parametrize("offset", [0, 1, 4097, staging.READ_SIZE - 1, staging.READ_SIZE, 2 * staging.READ_SIZE + 1, len(DATA)])
+@pytest.mark.parametrize("offset", [0, 1, 4097, digests.BLOCK - 1, digests.BLOCK, 2 * digests.BLOCK + 1, len(DATA)])
 def test_a_right_proof_goes_on_at_any_offset(there, digest, offset):
     there.leave(data=DATA)
     partial = there.staging.open(FILE)
