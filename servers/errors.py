@@ -37,6 +37,8 @@ CODES: Final = {
     "not_same_file": "what is there is not the beginning of that file: start again from its first byte",
     "wrong_size": "the upload is longer or shorter than was said",
     "wrong_digest": "what arrived is not what was sent",
+    "not_allowed": "the server's list does not allow that to this client",
+    "not_started": "the program could not be started; the server's log has the reason",
     "internal": "the server failed; its log has more",
 }
 LONGEST_NAME: Final = 255  # characters in an error's text: what a peer sent may be as long as a frame
