@@ -19,6 +19,7 @@ import stat
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
@@ -30,6 +31,7 @@ from .shells import is_free_shell, is_loader_variable
 if TYPE_CHECKING:
     from .messages import Fields
 
+EXAMPLE: Final = Path(__file__).with_name("exec-example.toml")  # one that runs on any Debian
 NAME: Final = re.compile(r"[A-Za-z0-9_][\w.-]{0,63}", re.ASCII)
 VARIABLE: Final = re.compile(r"[A-Za-z_]\w{0,127}", re.ASCII)
 USER: Final = re.compile(r"[\w.@-]{1,64}|uid:\d{1,10}|certificate:.+", re.ASCII)  # what `ServerSession.user` can be

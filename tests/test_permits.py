@@ -381,3 +381,60 @@ def test_what_a_client_is_told_has_no_path_of_the_server(tmp_path):
         with pytest.raises(OperationError) as caught:
             call()
         assert "/" not in caught.value.message
+
+
+@pytest.fixture
+def example(tmp_path):
+    return read(tmp_path, permits.EXAMPLE.read_text())  # a copy: what a checkout's modes are is not ours to say
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("cat", []),
+        ("sha256", []),
+        ("echo", ["$(id)", "-n", "*"]),
+        ("date", ["-u"]),
+        ("count", ["1000000"]),
+        ("disk", ["-h", "/"]),
+        ("logs", ["-l"]),
+        ("tail", ["-n", "10", "--", "dpkg.log", "auth.log"]),
+        ("tail", ["-n", "10", "--"]),
+    ],
+)
+def test_the_example_allows_what_it_says(example, name, given):
+    assert example.find(name, "").argv(given)[1:] == given
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("cat", ["/etc/passwd"]),
+        ("date", ["-s", "12:00"]),
+        ("count", ["-1"]),
+        ("logs", ["/"]),
+        ("tail", ["-n", "10", "--", "../../etc/passwd"]),
+        ("tail", ["-n", "10", "--", "-f"]),
+        ("tail", ["-n", "10", "--", "a.log", "-f.log"]),
+        ("tail", ["-n", "10", "dpkg.log"]),
+    ],
+)
+def test_the_example_allows_nothing_else(example, name, given):
+    with refused("not_allowed"):
+        example.find(name, "").argv(given)
+
+
+def test_everything_in_the_example_is_in_a_sandbox_and_can_be_run(example):
+    for found in example.commands.values():
+        assert found.sandbox is not None
+        assert not found.sandbox.network
+        assert os.access(found.program, os.X_OK)
+        assert found.limits.memory == 256 << 20
+
+
+def test_what_the_example_has_as_a_comment_is_right_as_well(tmp_path):
+    text = permits.EXAMPLE.read_text().replace("/srv/backup", str(tmp_path))
+    commented = re.findall(r"^# (\[commands\.\w+\]\n(?:# .*\n)+)", text, re.MULTILINE)
+    found = read(tmp_path, text + "".join(commented).replace("# ", ""))
+    assert found.find("sh", "uid:0").argv(["-c", "a\nb"]) == ["/bin/sh", "-c", "a\nb"]
+    assert found.find("backup", "alice").sandbox.write == (str(tmp_path),)
