@@ -1,0 +1,347 @@
+"""The sandbox of a command: what it may not do, whoever it runs as; no privileges are needed to have it.
+
+In go the files and directories that a command may read or write, and whether it may use the network. One thread of a process
+enters, for good; everything that this thread starts from then on is inside, and the process's other threads stay outside.
+Inside there are no capabilities and no way to gain any, Landlock refuses what is not granted, and a filter of system calls
+refuses what Landlock knows nothing of.
+
+The filter also shows attempts to those outside: `answer` says what was refused, so that a user reads "denied: network" and not
+only a program's own confused message. Naming is all that it does. What allows or refuses a file is Landlock, in the kernel.
+
+Linux only, and each part only where the kernel has it: `active` says which those are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+import struct
+import sys
+import threading
+from collections.abc import Iterable
+from typing import Final
+
+from . import landlock, seccomp
+
+# What programs need to start, and nothing that is private to a machine: no /etc as a whole, no home, no /tmp. Links need no
+# grant, only what they lead to: /etc/alternatives is of no use to them.
+SYSTEM: Final = (
+    *("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"),  # some are links into /usr, some not
+    *("/etc/ld.so.cache", "/etc/localtime", "/etc/locale.alias", "/etc/nsswitch.conf"),
+    # Certificates of authorities, which are public, and OpenSSL's settings, without which it does not even load; no keys.
+    *(
+        "/etc/ssl/certs",
+        "/etc/ssl/openssl.cnf",
+        "/etc/pki/tls/certs",
+        "/etc/pki/tls/openssl.cnf",
+        "/etc/pki/ca-trust/extracted",
+    ),
+    "/etc/crypto-policies",
+    "/proc",  # inside of Landlock only names and numbers of other processes are readable there, no environment and no memory
+    *("/sys/devices/system/cpu", "/sys/devices/system/node", "/sys/fs/cgroup", "/sys/kernel/mm/transparent_hugepage"),
+)
+NETWORK: Final = ("/etc/resolv.conf", "/etc/hosts", "/etc/host.conf", "/etc/gai.conf", "/etc/services", "/etc/protocols")
+DEVICES: Final = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
+
+PATH_MAX: Final = 4096  # limits.h, with the NUL
+KNOWN_MAX: Final = (
+    4096  # paths that were found to be fine: a build's worth, and 2 MB at most if they are as long as they can be
+)
+
+_PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS, _PR_GET_NO_NEW_PRIVS, _PR_CAP_AMBIENT = 4, 38, 39, 47
+_CLEAR_ALL: Final = 4  # PR_CAP_AMBIENT_CLEAR_ALL
+_NO_CAPABILITIES: Final = (
+    struct.pack("Ii", 0x20080522, 0),
+    bytes(24),
+)  # version 3, this thread; effective, permitted, inheritable
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def active() -> list[str]:
+    """Say what of all this the running system has, in words for a log: nothing but on Linux."""
+    if sys.platform != "linux":
+        return []
+    abi = landlock.version()
+    parts = {
+        "no-new-privs": _libc.prctl(_PR_GET_NO_NEW_PRIVS, *map(ctypes.c_ulong, (0, 0, 0, 0))) >= 0,
+        f"landlock {abi}": abi > 0,
+        "seccomp": seccomp.available(),
+    }
+    return [name for name, there in parts.items() if there]
+
+
+class Confinement:
+    """What one command may do. Make it in one thread, `enter` it in another, and `answer` in the first.
+
+    The thread that is inside has nothing to do but os.posix_spawn. It opens no file, and asks for none to be opened in a child
+    (POSIX_SPAWN_OPEN): posix_spawn holds the interpreter until the program runs, and whoever is to answer needs it.
+    """
+
+    def __init__(self, read: Iterable[str], write: Iterable[str], network: bool, report_opens: bool = True) -> None:
+        """Allow to read, list and execute what is at or below `read` and SYSTEM, and everything at or below `write`.
+
+        `report_opens`: have files named that were refused, at a price for each that is opened. Raise OSError with the path if
+        one of `read` and `write` cannot be opened.
+        """
+        self.listener = -1
+        self._network = network
+        self._ruleset = landlock.create(network) if landlock.version() else -1
+        self._report = report_opens and self._ruleset >= 0
+        self._places = _Places()
+        if self._ruleset >= 0:
+            try:
+                self._grant(read, write)
+            except BaseException:
+                self.close()
+                raise
+
+    def _grant(self, read: Iterable[str], write: Iterable[str]) -> None:
+        system = SYSTEM + NETWORK if self._network else SYSTEM
+        wanted = ((write, landlock.WRITE), (read, landlock.READ))
+        for paths, rights in wanted:
+            for path in paths:
+                self._places.add(landlock.grant(self._ruleset, path, rights), rights)
+        for paths, rights in ((system, landlock.READ), (DEVICES, landlock.DEVICE)):
+            for path in landlock.grant_what_exists(self._ruleset, paths, rights):
+                self._places.add(path, rights)
+
+    def enter(self) -> None:
+        """Confine the calling thread, and what it starts, for good; `listener` is to be polled from now on. Raise OSError.
+
+        The whole process can no longer be traced, nor dump its memory: the thread is in reach of what it starts.
+        """
+        _prctl(_PR_SET_DUMPABLE, 0)
+        _prctl(_PR_CAP_AMBIENT, _CLEAR_ALL)
+        _check(_libc.capset(*_NO_CAPABILITIES))
+        _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+        if self._ruleset >= 0:
+            landlock.restrict(self._ruleset)
+            os.close(self._ruleset)
+            self._ruleset = -1
+        if seccomp.available():
+            self._filter()
+
+    def _filter(self) -> None:
+        keeper = os.getpid(), threading.get_native_id()
+        notify = self._report or not self._network
+        try:
+            filter_program = seccomp.program(network=self._network, files=self._report, notify=notify, keeper=keeper)
+            listener = seccomp.install(filter_program, listen=notify)
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+            filter_program = seccomp.program(network=self._network, files=False, notify=False, keeper=keeper)
+            seccomp.install(filter_program, listen=False)
+        else:
+            self.listener = listener if notify else -1
+
+    def answer(self) -> str:
+        """Answer what `listener` is readable for: return "network", "read" or "write" if it is refused, "" if not.
+
+        It does not block, and raises nothing that a process inside could cause. A file that does not exist is no refusal. Once
+        `listener` hangs up, the thread and all that it started have ended.
+        """
+        attempt = seccomp.receive(self.listener)
+        if attempt is None:
+            return ""
+        if attempt.call == "socket":
+            seccomp.refuse(self.listener, attempt, errno.EACCES)
+            return "network"
+        denied = ""
+        try:
+            denied = self._places.refuses(attempt)
+            if denied and not seccomp.waits(self.listener, attempt):
+                denied = ""  # what was read may have been another process's
+        except (OSError, ValueError):
+            pass  # gone, or nonsense, which the kernel will say itself
+        finally:
+            seccomp.let_pass(self.listener, attempt)
+        return denied
+
+    def close(self) -> None:
+        """Give the descriptors back; what then waits for an answer fails with ENOSYS."""
+        for descriptor in (self._ruleset, self.listener):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._ruleset = self.listener = -1
+
+
+# --- naming what is refused ---------------------------------------------------------------------------------------------------
+
+# Where in a call's arguments these are: the directory that the path is relative to (None: the working directory), the path.
+_OPENS: Final = {"open": (None, 0), "creat": (None, 0), "openat": (0, 1), "openat2": (0, 1)}
+_NEW, _GONE, _ANY, _ITSELF = (
+    "new",
+    "gone",
+    "any",
+    "itself",
+)  # a name that is to be there, is not to be, either; or what it names
+_CHANGES: Final = {
+    "truncate": ((None, 0, _ITSELF),),
+    **dict.fromkeys(("mkdir", "mknod"), ((None, 0, _NEW),)),
+    **dict.fromkeys(("mkdirat", "mknodat"), ((0, 1, _NEW),)),
+    **dict.fromkeys(("symlink", "link"), ((None, 1, _NEW),)),
+    "symlinkat": ((1, 2, _NEW),),
+    "linkat": ((2, 3, _NEW),),
+    **dict.fromkeys(("unlink", "rmdir"), ((None, 0, _GONE),)),
+    "unlinkat": ((0, 1, _GONE),),
+    "rename": ((None, 0, _GONE), (None, 1, _ANY)),
+    **dict.fromkeys(("renameat", "renameat2"), ((0, 1, _GONE), (2, 3, _ANY))),
+}
+_OWN: Final = (  # where a path means the process that uses it, and not the one that looks at it here
+    (b"/proc/self", b"/proc/%d"),
+    (b"/proc/thread-self", b"/proc/%d"),
+    (b"/dev/fd", b"/proc/%d/fd"),
+    (b"/dev/stdin", b"/proc/%d/fd/0"),
+    (b"/dev/stdout", b"/proc/%d/fd/1"),
+    (b"/dev/stderr", b"/proc/%d/fd/2"),
+)
+
+
+class _Places:
+    """What is granted, by name: enough to say what the kernel refuses, not to refuse it."""
+
+    def __init__(self) -> None:
+        self._readable: tuple[bytes, ...] = ()
+        self._writable: tuple[bytes, ...] = ()
+        self._known: set[tuple[bytes, bool]] = set()
+
+    def add(self, path: str, rights: int) -> None:
+        root = os.fsencode(path).rstrip(b"/") + b"/"
+        self._readable += (root,)
+        if rights != landlock.READ:
+            self._writable += (root,)
+
+    def refuses(self, attempt: seccomp.Attempt) -> str:
+        """Return "read" or "write" if the call is going to be refused; raise OSError if it is going to fail otherwise."""
+        if attempt.call in _OPENS:
+            return self._refuses_open(attempt)
+        for directory, path, kind in _CHANGES[attempt.call]:
+            name = _text(attempt.thread, attempt.arguments[path])
+            if not self._covers(_changed(attempt.thread, _directory(attempt, directory), name, kind), write=True):
+                return "write"
+        return ""
+
+    def _refuses_open(self, attempt: seccomp.Attempt) -> str:
+        directory, path = _OPENS[attempt.call]
+        name = _text(attempt.thread, attempt.arguments[path])
+        flags = _flags(attempt)
+        write = bool(flags & (os.O_WRONLY | os.O_RDWR | os.O_TRUNC))
+        if flags & os.O_PATH or (name, write) in self._known:
+            return ""
+        place, write = _opened(attempt.thread, _directory(attempt, directory), name, flags, write)
+        if not self._covers(place, write):
+            return "write" if write else "read"
+        self._remember(name, write)
+        return ""
+
+    def _remember(self, name: bytes, write: bool) -> None:
+        """Spare the next one who opens the same the search: most of what programs open are the same few libraries."""
+        if name.startswith(b"/") and not name.startswith((b"/proc/", b"/dev/")):
+            if len(self._known) >= KNOWN_MAX:
+                self._known.clear()
+            self._known.add((name, write))
+
+    def _covers(self, place: bytes, write: bool) -> bool:
+        if not place.startswith(b"/") or place.startswith(b"/memfd:"):
+            return True  # a pipe or memory, opened again by /proc/self/fd; Landlock knows of files only
+        if place == b"/dev/tty":
+            return True  # refused, but every shell tries it first of all: a report that always says so says nothing
+        return (place + b"/").startswith(self._writable if write else self._readable)
+
+
+def _flags(attempt: seccomp.Attempt) -> int:
+    if attempt.call == "creat":
+        return os.O_CREAT | os.O_WRONLY | os.O_TRUNC
+    if attempt.call == "openat2":  # struct open_how begins with them
+        return int.from_bytes(_memory(attempt.thread, attempt.arguments[2], 8), sys.byteorder)
+    return attempt.arguments[_OPENS[attempt.call][1] + 1] & 0xFFFFFFFF
+
+
+def _directory(attempt: seccomp.Attempt, index: int | None) -> bytes:
+    """Return the link in /proc to the directory that the call starts from."""
+    descriptor = ctypes.c_int(attempt.arguments[index]).value if index is not None else -1
+    return b"/proc/%d/fd/%d" % (attempt.thread, descriptor) if descriptor >= 0 else b"/proc/%d/cwd" % attempt.thread
+
+
+def _opened(thread: int, directory: bytes, name: bytes, flags: int, write: bool) -> tuple[bytes, bool]:
+    """Return what open(2) comes to, or the directory where it makes a file, and whether this writes."""
+    try:
+        place = _place(thread, directory, name, flags & (os.O_NOFOLLOW | os.O_DIRECTORY))
+    except FileNotFoundError:
+        if not flags & os.O_CREAT:
+            raise
+        return _place(thread, directory, os.path.dirname(name) or b".", os.O_DIRECTORY), True
+    if flags & os.O_CREAT and flags & os.O_EXCL:
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+    return place, write
+
+
+def _changed(thread: int, directory: bytes, name: bytes, kind: str) -> bytes:
+    """Return the directory in which the name is made or removed, or the file if it is that which changes."""
+    if kind == _ITSELF:
+        return _place(thread, directory, name, 0)
+    if kind != _ANY:
+        there = True
+        try:
+            _place(thread, directory, name, os.O_NOFOLLOW)
+        except FileNotFoundError:
+            there = False
+        if there != (kind == _GONE):
+            number = errno.ENOENT if kind == _GONE else errno.EEXIST
+            raise OSError(number, os.strerror(number))
+    return _place(thread, directory, os.path.dirname(name.rstrip(b"/")) or b".", os.O_DIRECTORY)
+
+
+def _place(thread: int, directory: bytes, name: bytes, flags: int) -> bytes:
+    """Return the path without links of what `name` leads the thread to. Nothing is opened by this, and nothing waits."""
+    for own, of_thread in _OWN:
+        if name == own or name.startswith(own + b"/"):
+            name = of_thread % thread + name[len(own) :]
+            break
+    with contextlib.ExitStack() as stack:
+        start = None
+        if not name.startswith(b"/"):
+            start = os.open(directory, os.O_PATH)
+            stack.callback(os.close, start)
+        held = os.open(name, flags | os.O_PATH, dir_fd=start)
+        stack.callback(os.close, held)
+        return os.readlink(b"/proc/self/fd/%d" % held)
+
+
+class _Vector(ctypes.Structure):
+    """`struct iovec` of process_vm_readv(2)."""
+
+    _fields_ = (("base", ctypes.c_void_p), ("size", ctypes.c_size_t))
+
+
+def _memory(thread: int, address: int, size: int) -> bytes:
+    """Return `size` bytes of the thread's memory, or fewer where it ends; raise OSError if there are none."""
+    buffer = ctypes.create_string_buffer(size)
+    here, there = _Vector(ctypes.addressof(buffer), size), _Vector(address, size)
+    read = _check(_libc.process_vm_readv(thread, ctypes.byref(here), 1, ctypes.byref(there), 1, 0))
+    return buffer.raw[:read]
+
+
+def _text(thread: int, address: int) -> bytes:
+    """Return the path at `address`; raise OSError, as the kernel does, if it has no end."""
+    text, end, _ = _memory(thread, address, PATH_MAX).partition(b"\0")
+    if not text or not end:
+        raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+    return text
+
+
+# --- the kernel ---------------------------------------------------------------------------------------------------------------
+
+
+def _prctl(option: int, value: int) -> None:
+    _check(_libc.prctl(option, *map(ctypes.c_ulong, (value, 0, 0, 0))))
+
+
+def _check(result: int) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return result
