@@ -74,7 +74,7 @@ class Session:
         """Send a control message."""
         await self.stream.send(messages.encode(kind, fields))
 
-    async def send_data(self, data: bytes) -> None:
+    async def send_data(self, data: bytes | memoryview) -> None:
         """Send a DATA message; `data` is not copied if it is large."""
         await self.stream.send_parts((DATA_TYPE, data))
 

@@ -61,7 +61,7 @@ class Scripted(Speaker):
 
 
 @contextlib.asynccontextmanager
-async def scripted(script: Callable[[Scripted], Awaitable[None]]) -> AsyncIterator[FilesClient]:
+async def scripted(script: Callable[[Scripted], Awaitable[None]], connect=files_client.connect) -> AsyncIterator[FilesClient]:
     """Connect a client to a server that plays `script`, which has to have ended well."""
     played = asyncio.get_running_loop().create_future()
 
@@ -77,7 +77,7 @@ async def scripted(script: Callable[[Scripted], Awaitable[None]]) -> AsyncIterat
 
     server = await aio.serve(handle, "127.0.0.1", 0, format=session.EARLY_FORMAT)
     async with server:
-        async with files_client.connect(**sessions.where(server)) as client:
+        async with connect(**sessions.where(server)) as client:
             yield client
         await asyncio.wait_for(played, sessions.PATIENCE)
 

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 
 from fastframe import EndOfStreamError, aio
 from fastframe.servers import credentials, session
-from fastframe.servers.messages import Kind
+from fastframe.servers.messages import BYTES, Kind
 from fastframe.servers.service import Service, ServiceServer
 
 TOKEN = "0123456789abcdef" * 4
@@ -46,7 +46,7 @@ class Speaker:
     async def hear(self) -> tuple[Kind, dict | bytes]:
         payload = await self.stream.recv(PATIENCE)
         kind, body = Kind(payload[0]), payload[1:]
-        return kind, body if kind in (Kind.DATA, Kind.PING, Kind.PONG) else json.loads(body)
+        return kind, body if kind in BYTES else json.loads(body)
 
     async def hears(self, kind: Kind, **fields: object) -> dict:
         """Hear the next message, which has to be `kind` and to have those fields; return all of them."""
