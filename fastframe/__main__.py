@@ -12,6 +12,7 @@ COMMANDS = {
     "demo": ("fastframe.bench.demo", "main", "send a real file through an echo server; a table and a picture by chunk size"),
     "serve echo": ("fastframe.servers.echo", "serve_main", "answer each frame with itself"),
     "echo": ("fastframe.servers.echo", "client_main", "send texts as frames to an echo server, print the answers"),
+    "serve exec": ("fastframe.servers.exec", "serve_main", "run the commands that a list permits"),
     "serve files": ("fastframe.servers.files", "serve_main", "serve the files beneath a directory"),
     "get": ("fastframe.servers.files_commands", "get_main", "fetch a file or a directory from a file server"),
     "put": ("fastframe.servers.files_commands", "put_main", "send a file or a directory to a file server"),

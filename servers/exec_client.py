@@ -91,13 +91,13 @@ class Command:
     (wrong_size); OSError and `FrameError` if the connection fails. Anything else is a bug.
     """
 
-    def __init__(self, client: ClientSession, opened: Fields) -> None:
+    def __init__(self, client: ClientSession, opened: Fields, *, has_input: bool = True) -> None:
         self.timeout = opened.integer("timeout_ms") / 1000  # seconds that the command may take
         self.result: Result | None = None  # when it has ended, and somebody has heard so
         self._client = client
         self._credit = opened.integer("credit")  # bytes of stdin that may be sent
         self._sent = 0
-        self._at_eof = False  # of stdin
+        self._at_eof = not has_input  # of stdin
         self._received = {"stdout": 0, "stderr": 0}
         self._output: deque[Piece] = deque()  # which nobody has read
         self._held = 0  # bytes that it takes
@@ -265,15 +265,18 @@ class ExecClient(session.ClientSession):
         *arguments: str,
         environment: Mapping[str, str] | None = None,
         timeout: float | None = None,  # noqa: ASYNC109  the command's, not this method's
+        has_input: bool = True,
     ) -> AsyncGenerator[Command, None]:
         """Start the command that the server's list calls `name`: `async with client.start(...) as command`.
 
+        Without input its stdin is empty from the start, which saves a message.
         `environment`: variables that the list lets a client set; `timeout`: seconds that the command may take, if that is less
         than what the list says. Who leaves the body before the command has ended cancels it; `wait` waits for it. If the server
         has not answered that after 5 s the connection is cut.
         """
-        async with self.operation("exec", **request(name, arguments, environment, timeout)) as opened:
-            yield Command(self, opened)
+        asked = request(name, arguments, environment, timeout)
+        async with self.operation("exec", **asked, no_input=not has_input) as opened:
+            yield Command(self, opened, has_input=has_input)
             if self._running:
                 await self._cancel()
 
@@ -291,7 +294,8 @@ class ExecClient(session.ClientSession):
 
         A command that fails is no error here: look at `result.returncode`.
         """
-        async with self.start(name, *arguments, environment=environment, timeout=timeout) as command:
+        has_input = len(stdin) > 0
+        async with self.start(name, *arguments, environment=environment, timeout=timeout, has_input=has_input) as command:
             return await command.communicate(stdin, limit)
 
 

@@ -103,7 +103,7 @@ NO_DATA: Final = memoryview(b"")
 
 def encode(kind: Kind, fields: Mapping[str, Any]) -> bytes:
     """Return the payload of a control message."""
-    return bytes((kind,)) + json.dumps(fields, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    return bytes((kind,)) + ENCODER.encode(fields).encode()
 
 
 def encode_bytes(kind: Kind, data: bytes) -> bytes:
@@ -130,13 +130,7 @@ def decode_fields(body: bytes | memoryview) -> Fields:
     if len(body) > MAX_CONTROL:
         raise OperationError("bad_message", f"{len(body)} bytes of JSON, and {MAX_CONTROL} may be")
     try:
-        value = json.loads(
-            str(body, "utf-8"),
-            object_pairs_hook=_without_duplicates,
-            parse_constant=_refuse_constant,
-            parse_int=_parse_int,
-            parse_float=_parse_float,
-        )
+        value = DECODER.decode(str(body, "utf-8"))
         _check(value, MAX_DEPTH)
     except (ValueError, RecursionError) as error:  # UnicodeError and JSONDecodeError are ValueErrors
         raise OperationError("bad_message", f"no strict JSON: {_reason(error)}") from None
@@ -188,3 +182,10 @@ def _reason(error: Exception) -> str:
     if isinstance(error, UnicodeError):
         return "it is not UTF-8"
     return "it is nested too deep" if isinstance(error, RecursionError) else str(error)
+
+
+# Made once: json.dumps and json.loads would make one of these for each message.
+ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+DECODER: Final = json.JSONDecoder(
+    object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant, parse_int=_parse_int, parse_float=_parse_float
+)

@@ -46,7 +46,7 @@ LONGEST_MATCHED: Final = 4096  # characters: patterns with two repeats take the 
 LONGEST_VALUE: Final = 4096  # characters of a variable: a path, as long as one can be
 MOST_PROCESSES: Final = 1 << 16
 MOST_OPEN_FILES: Final = 1 << 20  # fs.nr_open, as Linux has it
-LEAST_OPEN_FILES: Final = 8  # three streams, and what the loader opens at once
+LEAST_OPEN_FILES: Final = 32  # what the process that starts the command has open itself, and a few
 MOST_AT_ONCE: Final = 1024
 LARGEST_UID: Final = (1 << 32) - 2  # the one above means "none" (chown(2))
 
@@ -154,6 +154,8 @@ class Permits:
 
         Raise OperationError (not_allowed), the same one whether the name is unknown or for others only.
         """
+        if not user or (user.startswith("uid:") and int(user.removeprefix("uid:")) not in self.uids):
+            raise OperationError("not_allowed", "this server is not for you")
         permit = self.commands.get(name)
         if permit is None or (permit.users is not None and user not in permit.users):
             raise about(name or "''", "not_allowed")

@@ -44,6 +44,8 @@ class ServerSession(Session):
         self.peer = stream.peername
         self.source = credentials.source_of(self.peer)
         self.user = _user_of(stream.transport)
+        self.audit: dict[str, object] = {}  # what the line about the operation says besides
+        self.cleanups = contextlib.AsyncExitStack()  # what the operation leaves to be done once its client has the answer
         self._listener: asyncio.Task[Message] | None = None  # while an operation sends
 
     async def opened(self, **fields: Any) -> None:
@@ -145,9 +147,14 @@ class Service:
 
     async def serve(self, *, sockets: Sequence[socket.socket], ssl: tls.SSLContext | None, limits: aio.Limits) -> ServiceServer:
         """Serve on listening sockets, as `host.run` wants it."""
+        return ServiceServer(self, await self.listen(sockets=sockets, ssl=ssl, limits=limits))
+
+    async def listen(
+        self, *, sockets: Sequence[socket.socket], ssl: tls.SSLContext | None, limits: aio.Limits
+    ) -> aio.FrameServer:
+        """Accept clients on listening sockets."""
         self._handshake_timeout = limits.handshake_timeout
-        server = await aio.serve(self._handle, sockets=sockets, format=EARLY_FORMAT, ssl=ssl, limits=limits)
-        return ServiceServer(self, server)
+        return await aio.serve(self._handle, sockets=sockets, format=EARLY_FORMAT, ssl=ssl, limits=limits)
 
     async def go_away(self) -> None:
         """Tell every client to finish and leave."""
@@ -208,6 +215,7 @@ class Service:
     async def _run(self, session: ServerSession, fields: Fields) -> None:
         """Run one operation to its RESULT or ERROR, and leave a line of what was decided."""
         start, outcome = time.monotonic(), "connection lost"
+        session.audit = {}
         self.counters["operations"] += 1
         session.stream.in_message = True
         try:
@@ -220,11 +228,12 @@ class Service:
                 raise
             await session.send(Kind.ERROR, code=error.code, message=error.message)
         finally:
+            await session.cleanups.aclose()
             session.stream.in_message = False
-            asked = {key: fields[key] for key in ("operation", "name") if key in fields}
+            said = {key: fields[key] for key in ("operation", "name") if key in fields} | session.audit
             seconds = round(time.monotonic() - start, 6)
             level = logging.WARNING if outcome in OURS else logging.INFO
-            logs.event(level, "operation", **asked, peer=session.peer, user=session.user, outcome=outcome, seconds=seconds)
+            logs.event(level, "operation", **said, peer=session.peer, user=session.user, outcome=outcome, seconds=seconds)
 
     async def _perform(self, session: ServerSession, fields: Fields) -> dict[str, Any]:
         operation = self._operations.get(fields.text("operation", most=64))

@@ -74,9 +74,9 @@ class Session:
         """Send a control message."""
         await self.stream.send(messages.encode(kind, fields))
 
-    async def send_data(self, data: bytes | memoryview) -> None:
-        """Send a DATA message; `data` is not copied if it is large."""
-        await self.stream.send_parts((DATA_TYPE, data))
+    async def send_data(self, data: bytes | memoryview, kind: Kind = Kind.DATA) -> None:
+        """Send a DATA message, or another of bytes; `data` is not copied if it is large."""
+        await self.stream.send_parts((bytes((kind,)), data))
 
     async def send_many_data(self, pieces: Iterable[bytes]) -> None:
         """Send a DATA message for each of `pieces`, which are small: they leave in one write."""

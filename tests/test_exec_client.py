@@ -40,11 +40,12 @@ async def opened(peer, credit=65_536, **asked):
     """Hear the OPEN of a command with these fields, and grant credit."""
     given = await peer.opened("exec", credit=credit, timeout_ms=60_000)
     assert asked.items() <= given.items()
+    peer.has_input = not given["no_input"]
 
 
 async def stdin(peer, data=b"", *, until=None):
     """Return `data` and what comes behind it as stdin, `until` there are so many bytes, or to its end."""
-    while until is None or len(data) < until:
+    while peer.has_input and (until is None or len(data) < until):
         kind, body = await peer.hear()
         if kind is Kind.END:
             assert body == {"size": len(data)}

@@ -1,0 +1,296 @@
+"""The keepers of a server: one for each command that runs, kept for the next command of the same permit.
+
+A keeper takes 3 ms to make, since it goes into its sandbox, and a command 1 ms: so keepers wait for the next one a while.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import errno
+import fcntl
+import logging
+import os
+import socket
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+from . import channel, logs
+from .channel import Channel
+from .errors import OperationError
+from .nursery import Nursery
+
+if TYPE_CHECKING:
+    from .permits import Permit
+
+IDLE_SECONDS: Final = 60.0  # that a keeper waits for its next command; it takes 2 MiB
+MOST_RUNS: Final = 1000  # of one keeper: what its process spends itself counts to RLIMIT_CPU
+DRAIN_SECONDS: Final = 1.0  # for the RESULT of a command that is ended by a drain to reach its client
+PIPE_SIZE: Final = 256 * 1024  # bytes: four times the kernel's; who writes much is woken less often
+NO_ROOM: Final = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})  # for a start; later there may be
+
+
+class Command:
+    """A command that runs. The descriptors are this end of its pipes, not blocking, and closed by `close`.
+
+    `ended` becomes the fields of its RESULT once nothing of it is left; an OperationError if it could not be started
+    (not_started, too_large, busy).
+    """
+
+    def __init__(self, keeper: _Keeper, pipes: tuple[int, int, int]) -> None:
+        self._keeper = keeper
+        self.stdin, self.stdout, self.stderr = pipes
+        self.ended: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self.ended.add_done_callback(_retrieve)
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the program and its process group."""
+        self._tell(signal=number)
+
+    def end(self, reason: str, limit: str = "") -> None:
+        """Have it end by SIGTERM, and after its grace by SIGKILL; at once for a limit. The first reason counts."""
+        self._tell(end=reason, limit=limit)
+
+    def close_stdin(self) -> None:
+        descriptor, self.stdin = self.stdin, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+    def close(self) -> None:
+        """Have it end, if it has not, and close the pipes."""
+        self.end("gone")
+        self.close_stdin()
+        channel.close_all((self.stdout, self.stderr))
+
+    def _tell(self, **message: Any) -> None:
+        if self._keeper.command is self:  # it may have the next one already
+            self._keeper.tell(message)
+
+
+class Keepers:
+    """All keepers of one server process."""
+
+    def __init__(self) -> None:
+        self._nursery = Nursery()
+        self._idle: defaultdict[str, list[_Keeper]] = defaultdict(list)  # by permit
+        self._running: Counter[str] = Counter()  # by permit
+        self._all: set[_Keeper] = set()
+        self._sweep()
+
+    async def start(
+        self, permit: Permit, argv: list[str], environment: dict[str, str], seconds: float, *, has_input: bool = True
+    ) -> Command:
+        """Start a command, which may take so many seconds; raise OperationError (busy, internal).
+
+        Without input its stdin is empty, and `Command.stdin` -1.
+        """
+        if self._running[permit.name] >= permit.at_once:
+            raise OperationError("busy", f"{permit.name} runs {permit.at_once} times already")
+        self._running[permit.name] += 1
+        try:
+            keeper = await self._keeper(permit)
+        except BaseException:
+            self._running[permit.name] -= 1
+            raise
+        order = {"program": permit.program, "argv": argv, "environment": environment, "seconds": seconds}
+        return keeper.start(order, has_input=has_input)
+
+    def drain(self, grace: float) -> None:
+        """Have commands end in time for their RESULT to be sent before `grace` seconds are over."""
+        for keeper in self._all:
+            keeper.drain(grace)
+
+    async def close(self) -> None:
+        """End all commands, and return when nothing of them is left."""
+        self._sweeper.cancel()
+        for keeper in list(self._all):
+            keeper.leave()
+        self._nursery.leave()
+        await asyncio.to_thread(self._nursery.wait)
+
+    async def _keeper(self, permit: Permit) -> _Keeper:
+        while idle := self._idle[permit.name]:
+            if (keeper := idle.pop()).is_here:
+                return keeper
+        keeper = _Keeper(self._connect(), permit, self._free)
+        self._all.add(keeper)
+        try:
+            await keeper.ready
+        except BaseException:
+            keeper.leave()
+            self._all.discard(keeper)
+            raise
+        return keeper
+
+    def _connect(self) -> socket.socket:
+        with _told_if_full():
+            try:
+                return self._nursery.keeper()
+            except BrokenPipeError:
+                logs.event(logging.ERROR, "nursery lost", status=self._nursery.wait())
+                self._nursery = Nursery()
+                return self._nursery.keeper()
+
+    def _free(self, keeper: _Keeper) -> None:
+        """Take note that the command of a keeper has ended, and take it back if it is there."""
+        self._running[keeper.permit.name] -= 1
+        if keeper.runs >= MOST_RUNS:
+            keeper.leave()
+        if keeper.is_here:
+            self._idle[keeper.permit.name].append(keeper)
+        else:
+            self._all.discard(keeper)
+
+    def _sweep(self) -> None:
+        """Have those leave that nobody has needed since the last time."""
+        for idle in self._idle.values():
+            for keeper in idle:
+                if keeper.is_resting:
+                    keeper.leave()
+                keeper.is_resting = True
+            idle[:] = [keeper for keeper in idle if keeper.is_here]
+        self._all = {keeper for keeper in self._all if keeper.is_here}
+        self._sweeper = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._sweep)
+
+
+class _Keeper:
+    """The server's end of one keeper. It calls `on_free(self)` for each `start`, when it has failed or nothing is left."""
+
+    def __init__(self, connection: socket.socket, permit: Permit, on_free: Callable[[_Keeper], object]) -> None:
+        connection.setblocking(False)
+        self.permit = permit
+        self.command: Command | None = None  # which runs, or is being started
+        self.is_here = True
+        self._loop = asyncio.get_running_loop()
+        self._channel = Channel(connection)
+        self._on_free = on_free
+        self.ready: asyncio.Future[None] = self._loop.create_future()
+        self.runs = 0
+        self.is_resting = False  # since the last sweep
+        self._loop.add_reader(self._channel.fileno(), self._hear)
+        self.tell({"permit": _described(permit)})
+
+    def start(self, order: dict[str, Any], *, has_input: bool) -> Command:
+        """Start a command, whose `ended` says if that fails; raise OperationError if there is no room for its pipes."""
+        self.is_resting = False
+        self.runs += 1
+        try:
+            with _told_if_full():
+                theirs, ours = _pipes(has_input)
+        except OperationError:
+            self._on_free(self)
+            raise
+        self.command = Command(self, ours)
+        self.tell({"run": order}, theirs)
+        channel.close_all(theirs)
+        return self.command
+
+    def tell(self, message: dict[str, Any], descriptors: tuple[int, ...] = ()) -> None:
+        if self.is_here:
+            with contextlib.suppress(OSError):  # it is gone: `_hear` finds out
+                self._channel.send(message, descriptors)
+
+    def drain(self, grace: float) -> None:
+        if self.command is not None:
+            seconds = max(0.0, grace - self.permit.limits.grace - DRAIN_SECONDS)
+            self._loop.call_later(seconds, self.command.end, "drained")
+
+    def leave(self) -> None:
+        """Have it end its command, and then itself. Safe to repeat."""
+        if not self.is_here:
+            return
+        self.is_here = False
+        self._loop.remove_reader(self._channel.fileno())
+        self._channel.close()
+        error = OperationError("internal", "what ran the command has ended")
+        if not self.ready.done():
+            self.ready.set_exception(error)
+        self._over(error)
+
+    def _hear(self) -> None:
+        """Take what it says."""
+        try:
+            heard = self._channel.receive()
+        except BlockingIOError:
+            return
+        message = {} if heard is None else heard[0]
+        if "ready" in message:
+            self.ready.set_result(None)
+        elif "failed" in message:
+            self._failed(message["failed"])
+        elif "ended" in message:
+            self._over(message["ended"])
+        else:
+            logs.event(logging.ERROR, "keeper lost", command=self.permit.name, reason=message.get("refused", "killed"))
+            self.leave()
+
+    def _failed(self, number: int) -> None:
+        """Tell why a command did not start: what is wrong with the program is the operator's to know."""
+        if number == errno.E2BIG:
+            error = OperationError("too_large", "the arguments are longer than the system takes")
+        elif number in NO_ROOM:
+            error = OperationError("busy")
+        else:
+            error = OperationError("not_started")
+            logs.event(logging.ERROR, "not started", command=self.permit.name, reason=os.strerror(number))
+        self._over(error)
+
+    def _over(self, outcome: dict[str, Any] | OperationError) -> None:
+        """Nothing is left of the command, or nobody will hear of it."""
+        command, self.command = self.command, None
+        if command is None:
+            return
+        if not command.ended.done():
+            if isinstance(outcome, OperationError):
+                command.ended.set_exception(outcome)
+            else:
+                command.ended.set_result(outcome)
+        self._on_free(self)
+
+
+def _described(permit: Permit) -> dict[str, Any]:
+    """Return what a keeper has to know of a permit."""
+    return {
+        "directory": permit.directory,
+        "umask": permit.umask,
+        "limits": dataclasses.asdict(permit.limits),
+        "sandbox": None if permit.sandbox is None else dataclasses.asdict(permit.sandbox),
+    }
+
+
+def _pipes(has_input: bool) -> tuple[tuple[int, ...], tuple[int, int, int]]:
+    """Return the ends of pipes: the command's stdout, stderr and perhaps stdin; our stdin (or -1), stdout and stderr.
+
+    Ours do not block. Raise OSError.
+    """
+    opened: list[int] = []
+    try:
+        for _ in range(3 if has_input else 2):
+            opened += os.pipe()
+    except OSError:
+        channel.close_all(opened)
+        raise
+    ours_out, stdout, ours_err, stderr, *stdin = opened
+    ours_in = stdin[1] if has_input else -1
+    for descriptor in (ours_out, ours_err, *stdin[1:]):
+        os.set_blocking(descriptor, False)
+    with contextlib.suppress(OSError):  # a user may have 64 MiB of larger pipes
+        fcntl.fcntl(ours_out, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
+    return (stdout, stderr, *stdin[:1]), (ours_in, ours_out, ours_err)
+
+
+@contextlib.contextmanager
+def _told_if_full() -> Iterator[None]:
+    """Turn an OSError of the body, which opens descriptors, into what the client is told."""
+    try:
+        yield
+    except OSError as error:
+        code = "busy" if error.errno in NO_ROOM else "internal"
+        raise OperationError(code) from error
+
+
+def _retrieve(ended: asyncio.Future[dict[str, Any]]) -> None:
+    if not ended.cancelled():
+        ended.exception()  # or asyncio says that nobody asked

@@ -1,0 +1,119 @@
+"""The nursery: a small process from which keepers are forked.
+
+A server is large, has threads and tokens in memory, and may not be forked without care; this process has nothing but what a
+keeper needs. It is a subreaper, too: should a keeper be killed, what it kept comes here and is killed.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+import fastframe
+
+from . import keeper
+from .channel import Channel
+from .descendants import Descendants
+
+PR_SET_DUMPABLE: Final = 4  # prctl(2)
+# -P: what lies in the directory that the server was started in is no module of ours.
+START: Final = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from fastframe.servers import nursery
+nursery.main(int(sys.argv[2]))
+"""
+
+
+class Nursery:
+    """The server's end."""
+
+    def __init__(self) -> None:
+        ours, its = Channel.pair()
+        with its:
+            root = str(Path(fastframe.__file__).parents[1])
+            self.process = subprocess.Popen(
+                [sys.executable, "-P", "-c", START, root, str(its.fileno())],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,  # its own messages go to stderr, as the server's do
+                pass_fds=(its.fileno(),),
+                start_new_session=True,  # a terminal's Ctrl-C is for the server, which lets commands end
+            )
+        self._channel = Channel(ours)
+
+    def keeper(self) -> socket.socket:
+        """Return a connection to a new keeper; raise OSError if there is no nursery any more."""
+        ours, its = Channel.pair()
+        with its:
+            try:
+                self._channel.send({"keeper": 1}, (its.fileno(),))
+            except OSError:
+                ours.close()
+                raise
+        return ours
+
+    def leave(self) -> None:
+        """Have it end once its keepers have; they do when their connections are closed and nothing of a command is left."""
+        self._channel.close()
+
+    def wait(self) -> int:
+        """Return its exit status when it has ended."""
+        return self.process.wait()
+
+
+def main(descriptor: int) -> None:
+    """Be a nursery until the server is gone and all keepers are."""
+    prctl = ctypes.CDLL(None).prctl
+    prctl(keeper.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)  # keepers, too: processes of the same user may neither read nor trace them
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # systemd's go to every process; this one leaves with the server
+    server = Channel(socket.socket(fileno=descriptor))
+    wakeups, written = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.set_wakeup_fd(written, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    keepers: set[int] = set()
+    is_open = True
+    while is_open or keepers:
+        readable, _, _ = select.select([wakeups, *([server.fileno()] if is_open else [])], [], [])
+        if is_open and server.fileno() in readable:
+            is_open = _serve(server, keepers)
+        if wakeups in readable:
+            os.read(wakeups, 4096)
+            _reap(keepers)
+
+
+def _serve(server: Channel, keepers: set[int]) -> bool:
+    """Do what the server asks for; False once it is gone."""
+    heard = server.receive()
+    if heard is None:
+        return False
+    _, descriptors = heard
+    connection = socket.socket(fileno=descriptors[0])
+    pid = os.fork()
+    if not pid:
+        server.close()
+        keeper.run(connection)
+    keepers.add(pid)
+    connection.close()
+    return True
+
+
+def _reap(keepers: set[int]) -> None:
+    """Wait for keepers, and end what came here from one that was killed."""
+    while True:
+        try:
+            pid, _ = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if not pid:
+            break
+        keepers.discard(pid)
+    Descendants(os.getpid(), keepers).kill()

@@ -1,0 +1,159 @@
+"""What a command reads and writes: the server's ends of its pipes, on the event loop, in bounded memory.
+
+Output is read when the client has taken what was read before, so that a command writes as fast as its client reads. Input is
+taken up to what was granted (CREDIT), which is granted again as the command reads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Final
+
+from .errors import OperationError
+
+if TYPE_CHECKING:
+    from .keepers import Command
+
+BLOCK: Final = 256 * 1024  # bytes of output in one message, at most: what the pipe holds
+CREDIT: Final = 256 * 1024  # bytes of input that may wait for the command
+GRANT: Final = CREDIT // 4  # bytes that it has read, until they are granted again
+
+
+class Output:
+    """One stream of output, from the pipe to `send`, which returns how many bytes it has sent.
+
+    `is_over` once it has ended; `on_over(error)` is called then, with what `send` raised. There is a task only while something
+    is sent: most commands write little or nothing.
+    """
+
+    def __init__(
+        self,
+        command: Command,
+        descriptor: int,
+        send: Callable[[bytes], Awaitable[int]],
+        on_over: Callable[[BaseException | None], None],
+    ) -> None:
+        self._command = command
+        self._descriptor = descriptor
+        self._send = send
+        self._on_over = on_over
+        self._loop = asyncio.get_running_loop()
+        self._sending: asyncio.Task[None] | None = None
+        self.is_over = False
+        self.size = 0  # bytes sent
+        self._loop.add_reader(descriptor, self.read)
+
+    def read(self) -> None:
+        """Send what is there, if anything is: the pipe can be read, or nobody is left who could write to it."""
+        if self._sending is not None or self.is_over:
+            return
+        data = self._read()
+        if data:
+            self._loop.remove_reader(self._descriptor)
+            self._sending = self._loop.create_task(self._send_all(data))
+            self._sending.add_done_callback(self._sent)
+        elif data is not None:
+            self._end(None)
+
+    async def close(self) -> None:
+        """Read no more."""
+        self._on_over = lambda _: None
+        self._end(None)
+        if self._sending is not None:
+            self._sending.cancel()
+            await asyncio.wait((self._sending,))
+
+    def _read(self) -> bytes | None:
+        """Return what is there, b"" if nothing more will come, None if something may."""
+        is_over = self._command.ended.done()  # before the last read: all that was written is there then
+        try:
+            return os.read(self._descriptor, BLOCK)
+        except BlockingIOError:
+            return b"" if is_over else None  # then somebody outside of the command holds the other end
+
+    async def _send_all(self, data: bytes | None) -> None:
+        while data:
+            self.size += await self._send(data)
+            data = self._read()
+        self._is_at_end = data is not None
+
+    def _sent(self, sending: asyncio.Task[None]) -> None:
+        self._sending = None
+        if self.is_over or sending.cancelled():
+            return
+        if (error := sending.exception()) is not None or self._is_at_end:
+            self._end(error)
+        else:
+            self._loop.add_reader(self._descriptor, self.read)
+            if self._command.ended.done():  # while this waited for its turn
+                self.read()
+
+    def _end(self, error: BaseException | None) -> None:
+        if not self.is_over:
+            self._loop.remove_reader(self._descriptor)
+            self.is_over = True
+            self._on_over(error)
+
+
+class Input:
+    """The stream of input, from messages to the pipe. `grant` tells the client how much more it may send."""
+
+    def __init__(self, command: Command, grant: Callable[[int], Awaitable[None]]) -> None:
+        self._command = command
+        self._grant = grant
+        self._credit = CREDIT
+        self._waiting: asyncio.Queue[memoryview | None] = asyncio.Queue()
+        self._is_ended = command.stdin < 0
+        self.size = 0  # bytes that the pipe took
+
+    def take(self, data: memoryview) -> None:
+        """Take what came; raise OperationError (bad_message) if it is more than was granted, or comes after its end."""
+        self._credit -= len(data)
+        if self._credit < 0 or self._is_ended:
+            raise OperationError("bad_message", "more input than was granted" if self._credit < 0 else "input after its end")
+        self._waiting.put_nowait(data)
+
+    def end(self) -> None:
+        """Take the end of the stream; raise OperationError (bad_message) if it has been there."""
+        if self._is_ended:
+            raise OperationError("bad_message", "input has ended twice")
+        self._is_ended = True
+        self._waiting.put_nowait(None)
+
+    async def run(self) -> None:
+        """Write what comes. What the command does not want to read is thrown away."""
+        granted = 0
+        while (data := await self._waiting.get()) is not None:
+            if self._command.stdin >= 0:
+                await self._write(data)
+            granted += len(data)
+            if granted >= GRANT:
+                self._credit += granted
+                await self._grant(granted)
+                granted = 0
+        self._command.close_stdin()
+
+    async def _write(self, data: memoryview) -> None:
+        while data:
+            try:
+                written = os.write(self._command.stdin, data)
+            except BlockingIOError:
+                await self._room()
+                continue
+            except BrokenPipeError:
+                self._command.close_stdin()
+                return
+            data = data[written:]
+            self.size += written
+
+    async def _room(self) -> None:
+        """Wait until the pipe takes more."""
+        loop, descriptor = asyncio.get_running_loop(), self._command.stdin
+        ready = loop.create_future()
+        loop.add_writer(descriptor, lambda: None if ready.done() else ready.set_result(None))
+        try:
+            await ready
+        finally:
+            loop.remove_writer(descriptor)
