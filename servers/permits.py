@@ -175,6 +175,8 @@ def read_permits(path: str) -> Permits:
     table.end()
     if not commands:
         table.refuse("commands", "there is no [commands.NAME], so nothing could be run")
+    named = {user for permit in commands.values() for user in permit.users or () if user.startswith("uid:")}
+    uids += [int(user.removeprefix("uid:")) for user in named]
     return Permits(MappingProxyType(commands), frozenset({*uids, os.geteuid(), 0}))
 
 

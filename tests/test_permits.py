@@ -34,7 +34,7 @@ def read(tmp_path, text):
 
 
 def permit(tmp_path, text="", program=PROGRAM):
-    return read(tmp_path, entry(text, program=program)).find("it", "")
+    return read(tmp_path, entry(text, program=program)).find("it", "alice")
 
 
 @contextlib.contextmanager
@@ -82,8 +82,8 @@ def test_every_key_arrives(tmp_path):
 def test_defaults_are_the_limits_of_entries_that_say_nothing(tmp_path):
     text = '[defaults]\ntimeout = 5\nmemory = "16MiB"\n' + entry(name="a") + entry("timeout = 7", name="b")
     found = read(tmp_path, text)
-    assert found.find("a", "").limits == Limits(timeout=5, memory=16 << 20)
-    assert found.find("b", "").limits == Limits(timeout=7, memory=16 << 20)
+    assert found.find("a", "alice").limits == Limits(timeout=5, memory=16 << 20)
+    assert found.find("b", "alice").limits == Limits(timeout=7, memory=16 << 20)
 
 
 def test_an_entry_can_do_without_a_sandbox(tmp_path):
@@ -97,7 +97,7 @@ def test_root_and_we_ourselves_may_always_connect(tmp_path):
 
 def test_nothing_of_it_can_be_changed(tmp_path):
     found = read(tmp_path, entry('environment = { A = "b" }'))
-    one = found.find("it", "")
+    one = found.find("it", "alice")
     for value, name in ((found, "uids"), (one, "program"), (one.limits, "memory"), (one.sandbox, "network")):
         with pytest.raises(dataclasses.FrozenInstanceError):
             setattr(value, name, None)
@@ -116,7 +116,7 @@ def test_nothing_of_it_can_be_changed(tmp_path):
         ('timeout = "5s"', "timeout: '5s' is not a number"),
         ("cpu = 1.5", "cpu: 1.5 is not an integer"),
         ('memory = "1GB"', "memory: '1GB' is not a number of bytes"),
-        ("open_files = 2", "open_files: 2 is not an integer from 8"),
+        ("open_files = 2", "open_files: 2 is not an integer from 32"),
         ("at_once = 0", "at_once: 0 is not an integer from 1"),
         ('umask = "8"', "umask: '8' is not three octal digits"),
         ("umask = 63", "umask: 63 is not a string"),
@@ -350,9 +350,17 @@ def test_the_list_itself_may_set_what_a_client_may_not(tmp_path):
     assert found.variables(Fields())["LD_LIBRARY_PATH"] == "/opt/lib"
 
 
+@pytest.mark.parametrize("user", ["", "uid:8", "uid:4294967294"])
+def test_nobody_else_finds_anything(tmp_path, user):
+    found = read(tmp_path, "uids = [7]\n" + entry())
+    assert found.find("it", "uid:7").name == "it"
+    with pytest.raises(OperationError, match="not for you"):
+        found.find("it", user)
+
+
 def test_a_permit_is_found_by_name_and_user(tmp_path):
     found = read(tmp_path, entry(name="all") + entry('users = ["alice", "uid:7"]', name="some"))
-    assert {found.find("all", user).name for user in ("alice", "uid:7", "certificate:x", "")} == {"all"}
+    assert {found.find("all", user).name for user in ("alice", "uid:7", "certificate:x")} == {"all"}
     assert {found.find("some", user).name for user in ("alice", "uid:7")} == {"some"}
     for user in ("bob", "uid:77", "certificate:alice", ""):
         with refused("not_allowed"):
@@ -371,7 +379,7 @@ def test_a_stranger_does_not_learn_which_names_there_are(tmp_path):
 @pytest.mark.parametrize("name", ["", "x" * 100_000, "a\ud800b", "../it", "it\n"])
 def test_a_strange_name_is_an_unknown_one(tmp_path, name):
     with refused("not_allowed") as caught:
-        read(tmp_path, entry()).find(name, "")
+        read(tmp_path, entry()).find(name, "alice")
     assert len(caught.value.message.encode()) < 1000
 
 
@@ -403,7 +411,7 @@ def example(tmp_path):
     ],
 )
 def test_the_example_allows_what_it_says(example, name, given):
-    assert example.find(name, "").argv(given)[1:] == given
+    assert example.find(name, "alice").argv(given)[1:] == given
 
 
 @pytest.mark.parametrize(
@@ -421,7 +429,7 @@ def test_the_example_allows_what_it_says(example, name, given):
 )
 def test_the_example_allows_nothing_else(example, name, given):
     with refused("not_allowed"):
-        example.find(name, "").argv(given)
+        example.find(name, "alice").argv(given)
 
 
 def test_everything_in_the_example_is_in_a_sandbox_and_can_be_run(example):
