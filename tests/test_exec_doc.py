@@ -27,7 +27,7 @@ def read(tmp_path, text):
 
 
 def permit(tmp_path, text):
-    return read(tmp_path, f'[commands.it]\nprogram = "/bin/cat"\n{text}').find("it", "")
+    return read(tmp_path, f'[commands.it]\nprogram = "/bin/cat"\n{text}').find("it", "alice")
 
 
 def test_every_key_is_described():
