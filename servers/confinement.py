@@ -13,7 +13,6 @@ Linux only, and each part only where the kernel has it: `active` says which thos
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import errno
 import os
@@ -172,12 +171,7 @@ class Confinement:
 
 # Where in a call's arguments these are: the directory that the path is relative to (None: the working directory), the path.
 _OPENS: Final = {"open": (None, 0), "creat": (None, 0), "openat": (0, 1), "openat2": (0, 1)}
-_NEW, _GONE, _ANY, _ITSELF = (
-    "new",
-    "gone",
-    "any",
-    "itself",
-)  # a name that is to be there, is not to be, either; or what it names
+_NEW, _OLD, _ANY, _ITSELF = "new", "old", "any", "itself"  # whether the name has to be there, or what it names changes
 _CHANGES: Final = {
     "truncate": ((None, 0, _ITSELF),),
     **dict.fromkeys(("mkdir", "mknod"), ((None, 0, _NEW),)),
@@ -185,10 +179,10 @@ _CHANGES: Final = {
     **dict.fromkeys(("symlink", "link"), ((None, 1, _NEW),)),
     "symlinkat": ((1, 2, _NEW),),
     "linkat": ((2, 3, _NEW),),
-    **dict.fromkeys(("unlink", "rmdir"), ((None, 0, _GONE),)),
-    "unlinkat": ((0, 1, _GONE),),
-    "rename": ((None, 0, _GONE), (None, 1, _ANY)),
-    **dict.fromkeys(("renameat", "renameat2"), ((0, 1, _GONE), (2, 3, _ANY))),
+    **dict.fromkeys(("unlink", "rmdir"), ((None, 0, _OLD),)),
+    "unlinkat": ((0, 1, _OLD),),
+    "rename": ((None, 0, _OLD), (None, 1, _ANY)),
+    **dict.fromkeys(("renameat", "renameat2"), ((0, 1, _OLD), (2, 3, _ANY))),
 }
 _OWN: Final = (  # where a path means the process that uses it, and not the one that looks at it here
     (b"/proc/self", b"/proc/%d"),
@@ -207,6 +201,7 @@ class _Places:
         self._readable: tuple[bytes, ...] = ()
         self._writable: tuple[bytes, ...] = ()
         self._known: set[tuple[bytes, bool]] = set()
+        self._memory = _Memory()
 
     def add(self, path: str, rights: int) -> None:
         root = os.fsencode(path).rstrip(b"/") + b"/"
@@ -219,27 +214,47 @@ class _Places:
         if attempt.call in _OPENS:
             return self._refuses_open(attempt)
         for directory, path, kind in _CHANGES[attempt.call]:
-            name = _text(attempt.thread, attempt.arguments[path])
-            if not self._covers(_changed(attempt.thread, _directory(attempt, directory), name, kind), write=True):
+            if not self._covers(_changed(self._name(attempt, directory, path), kind), write=True):
                 return "write"
         return ""
 
     def _refuses_open(self, attempt: seccomp.Attempt) -> str:
-        directory, path = _OPENS[attempt.call]
-        name = _text(attempt.thread, attempt.arguments[path])
-        flags = _flags(attempt)
+        flags = self._flags(attempt)
         write = bool(flags & (os.O_WRONLY | os.O_RDWR | os.O_TRUNC))
+        name = self._name(attempt, *_OPENS[attempt.call])
         if flags & os.O_PATH or (name, write) in self._known:
             return ""
-        place, write = _opened(attempt.thread, _directory(attempt, directory), name, flags, write)
+        place, write = _opened(name, flags, write)
         if not self._covers(place, write):
             return "write" if write else "read"
         self._remember(name, write)
         return ""
 
+    def _flags(self, attempt: seccomp.Attempt) -> int:
+        if attempt.call == "creat":
+            return os.O_CREAT | os.O_WRONLY | os.O_TRUNC
+        if attempt.call == "openat2":  # struct open_how begins with them
+            return int.from_bytes(self._memory.read(attempt.thread, attempt.arguments[2], 8), sys.byteorder)
+        return attempt.arguments[_OPENS[attempt.call][1] + 1] & 0xFFFFFFFF
+
+    def _name(self, attempt: seccomp.Attempt, directory: int | None, path: int) -> bytes:
+        """Return the path that the call names, from / on, such that it leads from here where it leads the thread."""
+        thread, name = attempt.thread, self._memory.text(attempt.thread, attempt.arguments[path])
+        if not name.startswith(b"/"):
+            descriptor = ctypes.c_int(attempt.arguments[directory]).value if directory is not None else -1
+            start = os.readlink(b"/proc/%d/fd/%d" % (thread, descriptor) if descriptor >= 0 else b"/proc/%d/cwd" % thread)
+            name = start + b"/" + name
+            if not name.startswith(b"/"):  # a pipe, say
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        if name.startswith((b"/proc/", b"/dev/")):
+            for own, of_thread in _OWN:
+                if name == own or name.startswith(own + b"/"):
+                    return of_thread % thread + name[len(own) :]
+        return name
+
     def _remember(self, name: bytes, write: bool) -> None:
         """Spare the next one who opens the same the search: most of what programs open are the same few libraries."""
-        if name.startswith(b"/") and not name.startswith((b"/proc/", b"/dev/")):
+        if not name.startswith((b"/proc/", b"/dev/")):
             if len(self._known) >= KNOWN_MAX:
                 self._known.clear()
             self._known.add((name, write))
@@ -252,63 +267,38 @@ class _Places:
         return (place + b"/").startswith(self._writable if write else self._readable)
 
 
-def _flags(attempt: seccomp.Attempt) -> int:
-    if attempt.call == "creat":
-        return os.O_CREAT | os.O_WRONLY | os.O_TRUNC
-    if attempt.call == "openat2":  # struct open_how begins with them
-        return int.from_bytes(_memory(attempt.thread, attempt.arguments[2], 8), sys.byteorder)
-    return attempt.arguments[_OPENS[attempt.call][1] + 1] & 0xFFFFFFFF
-
-
-def _directory(attempt: seccomp.Attempt, index: int | None) -> bytes:
-    """Return the link in /proc to the directory that the call starts from."""
-    descriptor = ctypes.c_int(attempt.arguments[index]).value if index is not None else -1
-    return b"/proc/%d/fd/%d" % (attempt.thread, descriptor) if descriptor >= 0 else b"/proc/%d/cwd" % attempt.thread
-
-
-def _opened(thread: int, directory: bytes, name: bytes, flags: int, write: bool) -> tuple[bytes, bool]:
+def _opened(name: bytes, flags: int, write: bool) -> tuple[bytes, bool]:
     """Return what open(2) comes to, or the directory where it makes a file, and whether this writes."""
     try:
-        place = _place(thread, directory, name, flags & (os.O_NOFOLLOW | os.O_DIRECTORY))
+        place = _place(name, flags & (os.O_NOFOLLOW | os.O_DIRECTORY))
     except FileNotFoundError:
         if not flags & os.O_CREAT:
             raise
-        return _place(thread, directory, os.path.dirname(name) or b".", os.O_DIRECTORY), True
+        return _place(os.path.dirname(name), os.O_DIRECTORY), True
     if flags & os.O_CREAT and flags & os.O_EXCL:
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
     return place, write
 
 
-def _changed(thread: int, directory: bytes, name: bytes, kind: str) -> bytes:
+def _changed(name: bytes, kind: str) -> bytes:
     """Return the directory in which the name is made or removed, or the file if it is that which changes."""
     if kind == _ITSELF:
-        return _place(thread, directory, name, 0)
-    if kind != _ANY:
-        there = True
-        try:
-            _place(thread, directory, name, os.O_NOFOLLOW)
-        except FileNotFoundError:
-            there = False
-        if there != (kind == _GONE):
-            number = errno.ENOENT if kind == _GONE else errno.EEXIST
-            raise OSError(number, os.strerror(number))
-    return _place(thread, directory, os.path.dirname(name.rstrip(b"/")) or b".", os.O_DIRECTORY)
+        return _place(name, 0)
+    name = name.rstrip(b"/")
+    if kind == _OLD:
+        _place(name, os.O_NOFOLLOW)
+    elif kind == _NEW and os.path.lexists(name):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+    return _place(os.path.dirname(name), os.O_DIRECTORY)
 
 
-def _place(thread: int, directory: bytes, name: bytes, flags: int) -> bytes:
-    """Return the path without links of what `name` leads the thread to. Nothing is opened by this, and nothing waits."""
-    for own, of_thread in _OWN:
-        if name == own or name.startswith(own + b"/"):
-            name = of_thread % thread + name[len(own) :]
-            break
-    with contextlib.ExitStack() as stack:
-        start = None
-        if not name.startswith(b"/"):
-            start = os.open(directory, os.O_PATH)
-            stack.callback(os.close, start)
-        held = os.open(name, flags | os.O_PATH, dir_fd=start)
-        stack.callback(os.close, held)
+def _place(name: bytes, flags: int) -> bytes:
+    """Return the path without links of what `name` leads to. Nothing is opened by this, and nothing waits."""
+    held = os.open(name or b"/", flags | os.O_PATH)
+    try:
         return os.readlink(b"/proc/self/fd/%d" % held)
+    finally:
+        os.close(held)
 
 
 class _Vector(ctypes.Structure):
@@ -317,20 +307,28 @@ class _Vector(ctypes.Structure):
     _fields_ = (("base", ctypes.c_void_p), ("size", ctypes.c_size_t))
 
 
-def _memory(thread: int, address: int, size: int) -> bytes:
-    """Return `size` bytes of the thread's memory, or fewer where it ends; raise OSError if there are none."""
-    buffer = ctypes.create_string_buffer(size)
-    here, there = _Vector(ctypes.addressof(buffer), size), _Vector(address, size)
-    read = _check(_libc.process_vm_readv(thread, ctypes.byref(here), 1, ctypes.byref(there), 1, 0))
-    return buffer.raw[:read]
+class _Memory:
+    """The memory of threads that wait for an answer. What it reads with is made once: that is half of what it costs."""
 
+    _ONE, _NO_FLAGS = ctypes.c_ulong(1), ctypes.c_ulong(0)
 
-def _text(thread: int, address: int) -> bytes:
-    """Return the path at `address`; raise OSError, as the kernel does, if it has no end."""
-    text, end, _ = _memory(thread, address, PATH_MAX).partition(b"\0")
-    if not text or not end:
-        raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
-    return text
+    def __init__(self) -> None:
+        self._buffer = ctypes.create_string_buffer(PATH_MAX)
+        self._here, self._there = _Vector(ctypes.addressof(self._buffer), PATH_MAX), _Vector()
+        self._vectors = ctypes.byref(self._here), self._ONE, ctypes.byref(self._there), self._ONE, self._NO_FLAGS
+
+    def read(self, thread: int, address: int, size: int) -> bytes:
+        """Return `size` bytes at `address`, or fewer where memory ends; raise OSError if there are none."""
+        self._there.base, self._there.size = address, size
+        read = _check(_libc.process_vm_readv(thread, *self._vectors))
+        return self._buffer.raw[:read]
+
+    def text(self, thread: int, address: int) -> bytes:
+        """Return the path at `address`; raise OSError, as the kernel does, if there is none or if it has no end."""
+        text, end, _ = self.read(thread, address, PATH_MAX).partition(b"\0")
+        if not text or not end:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        return text
 
 
 # --- the kernel ---------------------------------------------------------------------------------------------------------------

@@ -277,7 +277,7 @@ def receive(listener: int) -> Attempt | None:
     """Take what `listener` has become readable for; None if the process has been killed meanwhile."""
     buffer = bytearray(_NOTIFICATION.size)
     try:
-        fcntl.ioctl(listener, _RECV, buffer)
+        _ioctl(listener, _RECV, buffer)
     except FileNotFoundError:
         return None
     cookie, thread, _, number, _, _, *arguments = _NOTIFICATION.unpack(buffer)
@@ -287,7 +287,7 @@ def receive(listener: int) -> Attempt | None:
 def waits(listener: int, attempt: Attempt) -> bool:
     """Tell whether the process is still there: if so, what was read of its memory since `receive` was its own."""
     try:
-        fcntl.ioctl(listener, _ID_VALID, struct.pack("Q", attempt.cookie))
+        _ioctl(listener, _ID_VALID, struct.pack("Q", attempt.cookie))
     except OSError:
         return False
     return True
@@ -305,4 +305,13 @@ def refuse(listener: int, attempt: Attempt, number: int) -> None:
 
 def _send(listener: int, response: bytes) -> None:
     with contextlib.suppress(FileNotFoundError):  # killed meanwhile
-        fcntl.ioctl(listener, _SEND, response)
+        _ioctl(listener, _SEND, response)
+
+
+def _ioctl(listener: int, request: int, argument: bytes | bytearray) -> None:
+    while True:
+        try:
+            fcntl.ioctl(listener, request, argument)
+        except InterruptedError:  # Python tries most calls again after a signal, but not this one
+            continue
+        return
