@@ -18,6 +18,7 @@ COMMANDS = {
     "put": ("fastframe.servers.files_commands", "put_main", "send a file or a directory to a file server"),
     "ls": ("fastframe.servers.files_commands", "ls_main", "list a directory of a file server"),
     "stat": ("fastframe.servers.files_commands", "stat_main", "tell what a name at a file server is, and its digest"),
+    "exec": ("fastframe.servers.exec_command", "exec_main", "run a command on an exec server, as if it ran here"),
     "bench codec": ("fastframe.bench.codec", "main", "time the codec beside the physical limit and its peers"),
     "bench echo": ("fastframe.bench.echo", "main", "what an echo costs a server, beside its peers and one in C"),
     "bench transfer": ("fastframe.bench.transfer", "main", "how fast a file gets through, by chunk size and digest"),

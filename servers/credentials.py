@@ -98,6 +98,16 @@ def read_tokens(path: str) -> dict[str, str]:
     return tokens
 
 
+def read_token(path: str | None) -> tuple[str, str] | None:
+    """Return a client's own key and token, None without a file; raise UsageError unless it has one line."""
+    if path is None:
+        return None
+    tokens = read_tokens(path)
+    if len(tokens) != 1:
+        raise UsageError(f"{path} has {len(tokens)} tokens, and a client is one")
+    return next(iter(tokens.items()))
+
+
 class Keyring:
     """The tokens of a server. Asking takes the same time whether a key is known or not."""
 

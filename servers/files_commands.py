@@ -261,7 +261,7 @@ def _run(options: argparse.Namespace, work: Callable[[FilesClient], Awaitable[in
             **options.address,
             "ssl": tls.client_context(options),
             "server_hostname": options.tls_name,
-            "token": _token(options.token),
+            "token": credentials.read_token(options.token),
             "timeout": options.timeout,
         }
     except arguments.UsageError as error:
@@ -284,15 +284,6 @@ def _run(options: argparse.Namespace, work: Callable[[FilesClient], Awaitable[in
         return host.fail(str(error) or f"no answer within {options.timeout:g} s")
     except (FrameError, OSError, UnicodeError) as error:  # UnicodeError: a host name that cannot be one
         return host.fail(error)
-
-
-def _token(path: str | None) -> tuple[str, str] | None:
-    if path is None:
-        return None
-    tokens = credentials.read_tokens(path)
-    if len(tokens) != 1:
-        raise arguments.UsageError(f"{path} has {len(tokens)} tokens, and a client is one")
-    return next(iter(tokens.items()))
 
 
 async def _transfer(

@@ -4,59 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import signal
 
-import filing
 import pytest
 from filing import MIB, gone
+from scripts import ENDED, ended, opened, scripted, stdin
 from sessions import PATIENCE, played
 
 from fastframe.servers import exec_client, messages, session
 from fastframe.servers.errors import OperationError
 from fastframe.servers.exec_client import Finished, Result
 from fastframe.servers.messages import Fields, Kind
-
-scripted = functools.partial(filing.scripted, connect=exec_client.connect)
-ENDED = {
-    "reason": "exited",
-    "status": 0,
-    "signal": None,
-    "limit": "",
-    "denied": [],
-    "left": 0,
-    "stdin": 0,
-    "stdout": 0,
-    "stderr": 0,
-    "user_seconds": 0.25,
-    "system_seconds": 0,
-    "peak_memory": 4096,
-    "seconds": 1.5,
-    "unknown": {"to": "this client"},
-}
-
-
-async def opened(peer, credit=65_536, **asked):
-    """Hear the OPEN of a command with these fields, and grant credit."""
-    given = await peer.opened("exec", credit=credit, timeout_ms=60_000)
-    assert asked.items() <= given.items()
-    peer.has_input = not given["no_input"]
-
-
-async def stdin(peer, data=b"", *, until=None):
-    """Return `data` and what comes behind it as stdin, `until` there are so many bytes, or to its end."""
-    while peer.has_input and (until is None or len(data) < until):
-        kind, body = await peer.hear()
-        if kind is Kind.END:
-            assert body == {"size": len(data)}
-            break
-        assert kind is Kind.DATA
-        data += body
-    return data
-
-
-async def ended(peer, **fields):
-    await peer.say(Kind.RESULT, **{**ENDED, **fields})
 
 
 async def fails(awaitable) -> str:
