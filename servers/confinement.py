@@ -5,8 +5,9 @@ enters, for good; everything that this thread starts from then on is inside, and
 Inside there are no capabilities and no way to gain any, Landlock refuses what is not granted, and a filter of system calls
 refuses what Landlock knows nothing of.
 
-The filter also shows attempts to those outside: `answer` says what was refused, so that a user reads "denied: network" and not
-only a program's own confused message. Naming is all that it does. What allows or refuses a file is Landlock, in the kernel.
+The filter also shows attempts to those outside: `answer` says what was refused, so that a user reads "denied: network" and
+not only a program's own confused message. Naming is all that it does, with one exception: chmod, which Landlock knows nothing
+of, it does for the command, where the command may write. What allows or refuses all else that is done to files is Landlock.
 
 Linux only, and each part only where the kernel has it: `active` says which those are.
 """
@@ -16,6 +17,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import stat
 import struct
 import sys
 import threading
@@ -86,8 +88,9 @@ class Confinement:
         """
         self.listener = -1
         self._network = network
-        self._ruleset = landlock.create(network) if landlock.version() else -1
-        self._report = report_opens and self._ruleset >= 0
+        self._landlocked = landlock.version() > 0
+        self._ruleset = landlock.create(network) if self._landlocked else -1
+        self._report = report_opens and self._landlocked
         self._places = _Places()
         if self._ruleset >= 0:
             try:
@@ -124,17 +127,19 @@ class Confinement:
 
     def _filter(self) -> None:
         keeper = os.getpid(), threading.get_native_id()
-        notify = self._report or not self._network
+
+        def install(listen: bool) -> int:
+            wanted = seccomp.program(
+                network=self._network, files=self._report, modes=self._landlocked, listen=listen, keeper=keeper
+            )
+            return seccomp.install(wanted, listen=listen)
+
         try:
-            filter_program = seccomp.program(network=self._network, files=self._report, notify=notify, keeper=keeper)
-            listener = seccomp.install(filter_program, listen=notify)
+            self.listener = install(listen=True)
         except OSError as error:
             if error.errno != errno.EBUSY:
                 raise
-            filter_program = seccomp.program(network=self._network, files=False, notify=False, keeper=keeper)
-            seccomp.install(filter_program, listen=False)
-        else:
-            self.listener = listener if notify else -1
+            install(listen=False)  # nothing is named then, and chmod is not looked at
 
     def answer(self) -> str:
         """Answer what `listener` is readable for: return "network", "read" or "write" if it is refused, "" if not.
@@ -148,6 +153,10 @@ class Confinement:
         if attempt.call == "socket":
             seccomp.refuse(self.listener, attempt, errno.EACCES)
             return "network"
+        if attempt.call in seccomp.MODES:
+            error, denied = self._places.change_mode(attempt)
+            seccomp.refuse(self.listener, attempt, error)
+            return denied
         denied = ""
         try:
             denied = self._places.refuses(attempt)
@@ -184,6 +193,7 @@ _CHANGES: Final = {
     "rename": ((None, 0, _OLD), (None, 1, _ANY)),
     **dict.fromkeys(("renameat", "renameat2"), ((0, 1, _OLD), (2, 3, _ANY))),
 }
+_AT_SYMLINK_NOFOLLOW: Final = 0x100
 _OWN: Final = (  # where a path means the process that uses it, and not the one that looks at it here
     (b"/proc/self", b"/proc/%d"),
     (b"/proc/thread-self", b"/proc/%d"),
@@ -200,6 +210,7 @@ class _Places:
     def __init__(self) -> None:
         self._readable: tuple[bytes, ...] = ()
         self._writable: tuple[bytes, ...] = ()
+        self._changeable: tuple[bytes, ...] = ()
         self._known: set[tuple[bytes, bool]] = set()
         self._memory = _Memory()
 
@@ -208,6 +219,8 @@ class _Places:
         self._readable += (root,)
         if rights != landlock.READ:
             self._writable += (root,)
+        if rights == landlock.WRITE:
+            self._changeable += (root,)
 
     def refuses(self, attempt: seccomp.Attempt) -> str:
         """Return "read" or "write" if the call is going to be refused; raise OSError if it is going to fail otherwise."""
@@ -229,6 +242,32 @@ class _Places:
             return "write" if write else "read"
         self._remember(name, write)
         return ""
+
+    def change_mode(self, attempt: seccomp.Attempt) -> tuple[int, str]:
+        """Do what chmod and the like ask for, as the command could; return an error or 0, and "write" if it is refused here.
+
+        It is done to what was looked at, whatever its name leads to by now, and only to files of the command's own user: who
+        does it here may be root with all capabilities, unlike the command.
+        """
+        directory, path = {"chmod": (None, 0), "fchmod": (None, None)}.get(attempt.call, (0, 1))
+        arguments, nofollow = attempt.arguments, 0
+        if attempt.call == "fchmodat2" and arguments[3] & _AT_SYMLINK_NOFOLLOW:
+            nofollow = os.O_NOFOLLOW
+        try:
+            name = b"/proc/%d/fd/%d" % (attempt.thread, arguments[0]) if path is None else self._name(attempt, directory, path)
+            held = os.open(name, os.O_PATH | nofollow)
+        except OSError as error:
+            return error.errno or errno.EPERM, ""
+        try:
+            place = os.readlink(b"/proc/self/fd/%d" % held)
+            if not (place + b"/").startswith(self._changeable) and place.startswith(b"/"):
+                return errno.EACCES, "write"
+            _change_mode(held, arguments[1 if path is None else path + 1] & 0o7777)
+        except OSError as error:
+            return error.errno or errno.EPERM, ""
+        finally:
+            os.close(held)
+        return 0, ""
 
     def _flags(self, attempt: seccomp.Attempt) -> int:
         if attempt.call == "creat":
@@ -265,6 +304,15 @@ class _Places:
         if place == b"/dev/tty":
             return True  # refused, but every shell tries it first of all: a report that always says so says nothing
         return (place + b"/").startswith(self._writable if write else self._readable)
+
+
+def _change_mode(held: int, mode: int) -> None:
+    status = os.fstat(held)
+    if status.st_uid != os.geteuid():
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+    if status.st_gid not in (os.getegid(), *os.getgroups()):
+        mode &= ~stat.S_ISGID  # as the kernel does without CAP_FSETID
+    os.chmod(b"/proc/self/fd/%d" % held, mode)
 
 
 def _opened(name: bytes, flags: int, write: bool) -> tuple[bytes, bool]:

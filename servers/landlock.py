@@ -6,8 +6,9 @@ holds the calling thread to it for good. What no rule grants is refused by the k
 Kernels differ: each ABI version knows more than the one before it. A ruleset asks for all that is listed here and that the
 running kernel knows. Sources of the numbers: linux/landlock.h, landlock(7), Documentation/userspace-api/landlock.rst.
 
-What Landlock cannot refuse, on any kernel so far: stat, chdir, access, chmod, chown, utime and extended attributes. Names and
-sizes of files outside can be seen, then, and what belongs to the user of the command can be made readable or not.
+What Landlock cannot refuse, on any kernel so far: stat, chdir, access, chmod, chown, utime and extended attributes. Of these,
+chmod and attributes are seccomp's and confinement's. Names and sizes of files outside can be seen, and the times of those that
+belong to the command's user be set.
 """
 
 from __future__ import annotations

@@ -25,10 +25,17 @@ _NONE: Final = -1  # AArch64 has no calls that newer ones have replaced
 _NUMBERS: Final = {
     "add_key": (248, 217),
     "bpf": (321, 280),
+    "chmod": (90, _NONE),
     "clone": (56, 220),
     "clone3": (435, 435),
     "creat": (85, _NONE),
+    "fchmod": (91, 52),
+    "fchmodat": (268, 53),
+    "fchmodat2": (452, 452),
     "fcntl": (72, 25),
+    "file_setattr": (469, 469),
+    "fremovexattr": (199, 16),
+    "fsetxattr": (190, 7),
     "io_uring_setup": (425, 425),
     "ioctl": (16, 29),
     "ioprio_set": (251, 30),
@@ -36,6 +43,8 @@ _NUMBERS: Final = {
     "kill": (62, 129),
     "link": (86, _NONE),
     "linkat": (265, 37),
+    "lremovexattr": (198, 15),
+    "lsetxattr": (189, 6),
     "mkdir": (83, _NONE),
     "mkdirat": (258, 34),
     "mknod": (133, _NONE),
@@ -52,6 +61,8 @@ _NUMBERS: Final = {
     "process_vm_readv": (310, 270),
     "process_vm_writev": (311, 271),
     "ptrace": (101, 117),
+    "removexattr": (197, 14),
+    "removexattrat": (466, 466),
     "rename": (82, _NONE),
     "renameat": (264, 38),
     "renameat2": (316, 276),
@@ -66,6 +77,8 @@ _NUMBERS: Final = {
     "semget": (64, 190),
     "setns": (308, 268),
     "setpriority": (141, 140),
+    "setxattr": (188, 5),
+    "setxattrat": (463, 463),
     "shmget": (29, 194),
     "socket": (41, 198),
     "socketpair": (53, 199),
@@ -85,6 +98,8 @@ FILES: Final = (
     *("open", "openat", "openat2", "creat", "truncate", "mkdir", "mkdirat", "mknod", "mknodat", "symlink", "symlinkat"),
     *("link", "linkat", "unlink", "unlinkat", "rmdir", "rename", "renameat", "renameat2"),
 )
+
+MODES: Final = ("chmod", "fchmod", "fchmodat", "fchmodat2")
 
 # --- what no command needs ----------------------------------------------------------------------------------------------------
 
@@ -107,6 +122,9 @@ _REFUSED: Final = {
     "perf_event_open": errno.EPERM,
     "userfaultfd": errno.EPERM,
     "setns": errno.EPERM,
+    # Landlock looks at none of these, and some say who may read a file, as chmod does. Programs find no such attributes.
+    **dict.fromkeys(("setxattr", "lsetxattr", "fsetxattr", "setxattrat"), errno.EOPNOTSUPP),
+    **dict.fromkeys(("removexattr", "lremovexattr", "fremovexattr", "removexattrat", "file_setattr"), errno.EOPNOTSUPP),
     # Memory and queues that outlive every process that knows them.
     "mq_open": errno.EPERM,
     "msgget": errno.EPERM,
@@ -154,14 +172,14 @@ def _argument(index: int, values: tuple[int, ...], met: Code, otherwise: Code, m
     return code + otherwise
 
 
-def _sockets(network: bool, notify: bool) -> dict[str, Code]:
+def _sockets(network: bool, listen: bool) -> dict[str, Code]:
     """No socket that has an address, but pairs. One that may be had is of the internet, with `network`.
 
     A socket file belongs to a service of this machine, Docker or D-Bus, that acts for whoever connects. Harmless programs try
     nscd, so this refusal is a quiet one. A pair of datagram sockets can send to any socket file: pairs are of the other types.
     """
     wanted = (_AF_INET, _AF_INET6, _AF_NETLINK) if network else ()  # the C library asks NETLINK which addresses there are
-    others = _fail(errno.EAFNOSUPPORT) if network else _NOTIFY if notify else _EACCES
+    others = _fail(errno.EAFNOSUPPORT) if network else _NOTIFY if listen else _EACCES
     return {
         "socket": _argument(0, (_AF_UNIX,), _EACCES, _argument(0, wanted, _ALLOW, others)),
         "socketpair": _argument(1, (_STREAM, _SEQPACKET), _ALLOW, _EACCES, _SOCKET_TYPE),
@@ -186,15 +204,15 @@ def _processes(keeper: tuple[int, int]) -> dict[str, Code]:
     }
 
 
-def program(*, network: bool, files: bool, notify: bool, keeper: tuple[int, int]) -> bytes:
+def program(*, network: bool, files: bool, modes: bool, listen: bool, keeper: tuple[int, int]) -> bytes:
     """Return the filter, an array of `struct sock_filter`.
 
-    `notify`: an attempt to reach the network waits for the listener, and so does, with `files`, each call that names a file.
-    Without a listener these would fail with ENOSYS.
+    With `listen`, an attempt to reach the network waits for the listener, and so does with `files` each call that names a file,
+    and with `modes` each one that changes who may use it. Without a listener these would fail with ENOSYS.
     """
-    rules = {name: _fail(number) for name, number in _REFUSED.items()} | _processes(keeper) | _sockets(network, notify)
-    if files and notify:
-        rules |= dict.fromkeys(FILES, _NOTIFY)
+    rules = {name: _fail(number) for name, number in _REFUSED.items()} | _processes(keeper) | _sockets(network, listen)
+    if listen:
+        rules |= dict.fromkeys((*FILES * files, *MODES * modes), _NOTIFY)
     code: Code = [
         (_LOAD, 0, 0, _ARCHITECTURE_AT),
         *((_IF_EQUAL, 1, 0, _ARCHITECTURE), *_fail(errno.ENOSYS)),

@@ -57,9 +57,9 @@ PYTHON = sys.executable
 INTERPRETER = [sys.prefix, sys.base_prefix, sysconfig.get_path("stdlib")]  # it may be anywhere
 PROLOGUE = """
 import ctypes, errno, os, signal, socket, sys
-def error(attempt, *arguments):
+def error(attempt, *arguments, **named):
     try:
-        attempt(*arguments)
+        attempt(*arguments, **named)
     except OSError as e:
         return errno.errorcode[e.errno]
     return "fine"
@@ -197,6 +197,40 @@ def test_what_is_not_granted_is_refused_and_named(keeper, places, attempt, denie
 def test_what_fails_for_other_reasons_or_not_at_all_is_not_named(keeper, places, attempt, outcome):
     call, _, rest = attempt.partition(", ")
     assert keeper.python(f"os.chdir(argv[0]), error(lambda: {call}({rest}))", places) == (f"None {outcome}", [])
+
+
+CHMOD = """
+def ways(directory):
+    yield error(os.chmod, directory + "/file", 0o640)
+    yield error(os.chmod, "file", 0o640, dir_fd=os.open(directory, os.O_PATH)) if os.chmod in os.supports_dir_fd else "fine"
+    with open(directory + "/file") as file:
+        yield error(os.fchmod, file.fileno(), 0o640)
+def tell(directory): return [*ways(directory)]
+"""
+
+
+@linux
+def test_modes_can_be_changed_where_it_may_write(keeper, places):
+    for place, outcome, mode in (("write", "fine", 0o640), ("read", "EACCES", 0o644)):
+        (places / place / "file").chmod(0o644)
+        said, denied = keeper.run(PYTHON, "-I", "-S", "-c", f"{PROLOGUE}{CHMOD}print(*tell(sys.argv[1]))", places / place)
+        assert (said, denied) == (" ".join([outcome] * 3), [] if outcome == "fine" else ["write"])
+        assert (places / place / "file").stat().st_mode & 0o7777 == mode
+    assert keeper.python("error(os.chmod, '/dev/null', 0o600), error(os.chmod, '/no', 0)") == ("EACCES ENOENT", ["write"])
+
+
+@linux
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files of others")
+def test_modes_of_other_users_files_stay(keeper, places):
+    """The keeper could change them, the command without capabilities cannot."""
+    (places / "write/others").write_text("")
+    os.chown(places / "write/others", 12345, 12345)
+    assert keeper.python("error(os.chmod, argv[0], 0o4777)", places / "write/others") == ("EPERM", [])
+
+
+@linux
+def test_attributes_are_none(keeper, places):
+    assert keeper.python("error(os.setxattr, argv[0], 'user.x', b'')", places / "write/file") == ("ENOTSUP", [])
 
 
 @linux

@@ -34,7 +34,7 @@ class Filtered:
     def enter(self):
         libc.prctl(PR_SET_NO_NEW_PRIVS, *map(ctypes.c_ulong, (1, 0, 0, 0)))
         self.keeper = os.getpid(), threading.get_native_id()
-        self.listener = seccomp.install(seccomp.program(keeper=self.keeper, **self.wanted), listen=self.wanted["notify"])
+        self.listener = seccomp.install(seccomp.program(keeper=self.keeper, **self.wanted), listen=self.wanted["listen"])
 
     def do(self, attempt, *arguments):
         return self.thread.submit(attempt, *arguments).result()
@@ -46,7 +46,7 @@ class Filtered:
         return future
 
     def close(self):
-        if self.wanted["notify"]:
+        if self.wanted["listen"]:
             os.close(self.listener)
         self.thread.shutdown()
 
@@ -55,8 +55,8 @@ class Filtered:
 def make():
     made = []
 
-    def start(*, network=False, files=False, notify=False):
-        made.append(Filtered(network=network, files=files, notify=notify))
+    def start(*, network=False, files=False, listen=False):
+        made.append(Filtered(network=network, files=files, modes=False, listen=listen))
         return made[-1]
 
     yield start
@@ -155,7 +155,7 @@ def test_numbers_of_another_convention_do_not_exist(make):
 
 
 def test_a_socket_waits_for_its_answer(make):
-    filtered = make(notify=True)
+    filtered = make(listen=True)
     future = filtered.start(socket.socket, socket.AF_INET, socket.SOCK_DGRAM)
     attempt = seccomp.receive(filtered.listener)
     assert (attempt.call, attempt.thread, attempt.arguments[0]) == ("socket", filtered.keeper[1], socket.AF_INET)
@@ -169,7 +169,7 @@ def test_a_socket_waits_for_its_answer(make):
 
 
 def test_a_file_waits_and_is_opened(make):
-    filtered = make(network=True, files=True, notify=True)
+    filtered = make(network=True, files=True, listen=True)
     future = filtered.start(os.open, os.devnull, os.O_RDWR)
     attempt = seccomp.receive(filtered.listener)
     assert attempt.call in ("open", "openat")
@@ -178,7 +178,7 @@ def test_a_file_waits_and_is_opened(make):
 
 
 def test_who_was_killed_meanwhile_needs_no_answer(make):
-    filtered = make(notify=True)
+    filtered = make(listen=True)
     child = filtered.do(os.posix_spawn, "/bin/sh", ["sh", "-c", "exec bash -c 'echo > /dev/tcp/127.0.0.1/1'"], os.environ)
     assert select.select([filtered.listener], [], [], 10)[0]
     os.kill(child, signal.SIGKILL)
@@ -188,15 +188,15 @@ def test_who_was_killed_meanwhile_needs_no_answer(make):
 
 
 def test_a_second_listener_is_refused(make):
-    filtered = make(notify=True)
-    more = seccomp.program(network=False, files=False, notify=True, keeper=filtered.keeper)
+    filtered = make(listen=True)
+    more = seccomp.program(network=False, files=False, modes=False, listen=True, keeper=filtered.keeper)
     with pytest.raises(OSError, match="seccomp") as caught:
         filtered.do(lambda: seccomp.install(more, listen=True))
     assert caught.value.errno == errno.EBUSY
 
 
 def test_the_program_is_within_the_kernels_limit():
-    assert len(seccomp.program(network=False, files=True, notify=True, keeper=(1, 2))) // 8 < 4096  # BPF_MAXINSNS
+    assert len(seccomp.program(network=False, files=True, modes=True, listen=True, keeper=(1, 2))) // 8 < 4096  # BPF_MAXINSNS
 
 
 def test_numbers_agree_with_the_systems_header():
@@ -206,9 +206,9 @@ def test_numbers_agree_with_the_systems_header():
         pytest.skip("no linux-libc-dev here")
     with open(header) as file:
         defined = dict(line.split()[1:3] for line in file if line.startswith("#define __NR_"))
-    assert {name: defined[f"__NR_{name}"] for name in seccomp._NUMBERS} == {
-        name: str(numbers[0]) for name, numbers in seccomp._NUMBERS.items()
-    }
+    known = {name: str(numbers[0]) for name, numbers in seccomp._NUMBERS.items() if f"__NR_{name}" in defined}
+    assert len(known) > 50  # the header may be older than the newest few
+    assert known == {name: defined[f"__NR_{name}"] for name in known}
 
 
 def test_other_machines_have_none(monkeypatch):
