@@ -15,7 +15,7 @@ import contextlib
 import ctypes
 import errno
 import fcntl
-import platform
+import os
 import struct
 import sys
 from typing import Final, NamedTuple
@@ -92,7 +92,7 @@ _NUMBERS: Final = {
     "unshare": (272, 97),
     "userfaultfd": (323, 282),
 }
-_COLUMN, _ARCHITECTURE, _SECCOMP = _MACHINES.get(platform.machine(), (0, 0, 0))
+_COLUMN, _ARCHITECTURE, _SECCOMP = _MACHINES.get(os.uname().machine, (0, 0, 0))
 # Calls that name a file. execve is not one of them: posix_spawn makes it before it returns, and so before anybody could answer.
 FILES: Final = (
     *("open", "openat", "openat2", "creat", "truncate", "mkdir", "mkdirat", "mknod", "mknodat", "symlink", "symlinkat"),
