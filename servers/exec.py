@@ -85,8 +85,9 @@ class Running:
         self._most_output = most_output
         self._sent = 0  # bytes of output
         self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._stdout = Output(command, command.stdout, functools.partial(self._send, Kind.DATA), self._check)
-        self._stderr = Output(command, command.stderr, functools.partial(self._send, Kind.DATA_STDERR), self._check)
+        block = session.max_data
+        self._stdout = Output(command, command.stdout, functools.partial(self._send, Kind.DATA), self._check, block)
+        self._stderr = Output(command, command.stderr, functools.partial(self._send, Kind.DATA_STDERR), self._check, block)
         self._stdin = Input(command, self._grant)
         self._feeding: asyncio.Task[None] | None = None
         self._hearing = asyncio.create_task(self._hear())
@@ -166,9 +167,8 @@ class Running:
             data = data[: self._most_output - self._sent]
             self._command.end("limit", "output")
         self._sent += len(data)
-        most = self._session.max_data
-        for start in range(0, len(data), most):
-            await self._session.send_data(data[start : start + most] if len(data) > most else data, kind)
+        if data:
+            await self._session.send_data(data, kind)
         return len(data)
 
 

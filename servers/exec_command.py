@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from fastframe import EndOfStreamError, FrameError
 
-from . import arguments, credentials, exec_client, logs, stdio, tls
+from . import arguments, credentials, exec_client, logs, memory, stdio, tls
 from .errors import OperationError
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ def exec_main(argv: list[str]) -> int:
         }
     except arguments.UsageError as error:
         return _fail(error, 2)
+    memory.keep()
     try:
         return asyncio.run(_run(connection, options))
     except stdio.Unread:

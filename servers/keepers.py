@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 IDLE_SECONDS: Final = 60.0  # that a keeper waits for its next command; it takes 2 MiB
 MOST_RUNS: Final = 1000  # of one keeper: what its process spends itself counts to RLIMIT_CPU
 DRAIN_SECONDS: Final = 1.0  # for the RESULT of a command that is ended by a drain to reach its client
-PIPE_SIZE: Final = 256 * 1024  # bytes: four times the kernel's; who writes much is woken less often
+PIPE_SIZE: Final = 1024 * 1024  # bytes, the most that anybody may have: who writes much is woken less often
 NO_ROOM: Final = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})  # for a start; later there may be
 
 

@@ -16,7 +16,6 @@ from .errors import OperationError
 if TYPE_CHECKING:
     from .keepers import Command
 
-BLOCK: Final = 256 * 1024  # bytes of output in one message, at most: what the pipe holds
 CREDIT: Final = 256 * 1024  # bytes of input that may wait for the command
 GRANT: Final = CREDIT // 4  # bytes that it has read, until they are granted again
 
@@ -34,10 +33,12 @@ class Output:
         descriptor: int,
         send: Callable[[bytes], Awaitable[int]],
         on_over: Callable[[BaseException | None], None],
+        block: int,
     ) -> None:
         self._command = command
         self._descriptor = descriptor
         self._send = send
+        self._block = block  # bytes that are read at once, at most
         self._on_over = on_over
         self._loop = asyncio.get_running_loop()
         self._sending: asyncio.Task[None] | None = None
@@ -69,7 +70,7 @@ class Output:
         """Return what is there, b"" if nothing more will come, None if something may."""
         is_over = self._command.ended.done()  # before the last read: all that was written is there then
         try:
-            return os.read(self._descriptor, BLOCK)
+            return os.read(self._descriptor, self._block)
         except BlockingIOError:
             return b"" if is_over else None  # then somebody outside of the command holds the other end
 
