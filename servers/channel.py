@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import errno
 import json
 import os
 import socket
@@ -31,8 +32,10 @@ class Channel:
         return self._connection.fileno()
 
     def send(self, message: dict[str, Any], descriptors: Sequence[int] = ()) -> None:
-        """Send a message and copies of descriptors; raise OSError."""
-        data = json.dumps(message, separators=(",", ":")).encode()
+        """Send a message and copies of descriptors; raise OSError: EMSGSIZE if it is longer than LONGEST."""
+        data = json.dumps(message, separators=(",", ":"), ensure_ascii=False).encode()  # escapes take three times the room
+        if len(data) > LONGEST:
+            raise OSError(errno.EMSGSIZE, os.strerror(errno.EMSGSIZE))
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
         self._connection.sendmsg([data], rights)
 
