@@ -25,7 +25,7 @@ class Process(NamedTuple):
 
     pid: int
     parent: int
-    is_dead: bool  # a zombie: nobody has waited for it yet
+    is_dead: bool  # a zombie: no thread of it runs, and nobody has waited for it yet
     seconds: float
     resident: int
 
@@ -111,7 +111,7 @@ def _read(pid: int) -> Process | None:
     return Process(
         pid=pid,
         parent=int(fields[1]),
-        is_dead=fields[0] in (b"Z", b"X"),
+        is_dead=fields[0] in (b"Z", b"X") and int(fields[17]) < 2,  # that is its first thread's; others may live on
         seconds=sum(map(int, fields[11:15])) * TICK,
         resident=int(fields[21]) * PAGE,
     )
