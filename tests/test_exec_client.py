@@ -308,7 +308,7 @@ async def test_a_writer_hears_that_the_command_has_ended():
     async with scripted(script) as client, client.start("true") as command:
         await command.write(bytes(MIB))
         assert command.result.status == 0
-        assert await command.read() == [("stdout", b"last words")]
+        assert (await command.communicate(b"too late")).stdout == b"last words"
 
 
 @played

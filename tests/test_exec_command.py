@@ -230,6 +230,15 @@ def test_failures_are_a_line_and_status_255(run, case):
     assert (status, err) == (255, f"fastframe: {text}\n")
 
 
+def test_a_command_may_take_longer_than_an_answer(run):
+    async def script(peer):
+        await opened(peer)
+        await asyncio.sleep(0.4)
+        await ended(peer)
+
+    assert run(script, "-n", "--timeout", "0.3", "sleep") == (0, b"", "")
+
+
 def test_nobody_listens(capsys):
     with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as listener:
         port = listener.getsockname()[1]
