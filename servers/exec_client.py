@@ -269,13 +269,13 @@ class ExecClient(session.ClientSession):
     ) -> AsyncGenerator[Command, None]:
         """Start the command that the server's list calls `name`: `async with client.start(...) as command`.
 
-        Without input its stdin is empty from the start, which saves a message.
         `environment`: variables that the list lets a client set; `timeout`: seconds that the command may take, if that is less
-        than what the list says. Who leaves the body before the command has ended cancels it; `wait` waits for it. If the server
-        has not answered that after 5 s the connection is cut.
+        than what the list says; without `has_input` its stdin is empty from the start, which saves a message. Who leaves the
+        body before the command has ended cancels it; `wait` waits for it. If the server has not answered that after 5 s the
+        connection is cut.
         """
-        asked = request(name, arguments, environment, timeout)
-        async with self.operation("exec", **asked, no_input=not has_input) as opened:
+        asked = request(name, arguments, environment, timeout, has_input=has_input)
+        async with self.operation("exec", **asked) as opened:
             yield Command(self, opened, has_input=has_input)
             if self._running:
                 await self._cancel()
@@ -312,12 +312,18 @@ class connect(session.connect):  # noqa: N801  it is called like a function
 
 
 def request(
-    name: str, arguments: Iterable[str] = (), environment: Mapping[str, str] | None = None, timeout: float | None = None
+    name: str,
+    arguments: Iterable[str] = (),
+    environment: Mapping[str, str] | None = None,
+    timeout: float | None = None,
+    *,
+    has_input: bool = True,
 ) -> dict[str, Any]:
     """Return what OPEN asks for, as `ExecClient.start` is told it; raise OperationError for what no command can be given."""
-    asked: dict[str, Any] = {"name": name, "arguments": list(arguments), "environment": dict(environment or {})}
-    for text in (name, *asked["arguments"], *asked["environment"], *asked["environment"].values()):
+    arguments, environment = list(arguments), dict(environment or {})
+    for text in (name, *arguments, *environment, *environment.values()):
         _check_text(text)
+    asked = {"name": name, "arguments": arguments, "environment": environment, "no_input": not has_input}
     if timeout is not None:
         if not 0 < timeout < math.inf:
             raise OperationError("bad_request", "the timeout is not a number of seconds above 0")
