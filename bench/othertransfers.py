@@ -133,12 +133,12 @@ def openssh(folders: Folders) -> Iterator[Runs]:
 
 
 @contextlib.contextmanager
-def sshd(folder: str) -> Iterator[tuple[int, int]]:
-    """Run sshd; yield the number of its process and its port."""
+def sshd(folder: str, *settings: str) -> Iterator[tuple[int, int]]:
+    """Run sshd with lines of configuration besides ours; yield the number of its process and its port."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]  # free now; it cannot choose one itself
     config = Path(folder, "config")
-    config.write_text(SSHD_CONFIG.format(port=port, folder=folder))
+    config.write_text("\n".join([SSHD_CONFIG.format(port=port, folder=folder), *settings]) + "\n")
     command = [program("sshd"), "-D", "-e", "-f", str(config)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process, ending(process):
         assert process.stderr is not None

@@ -1,0 +1,48 @@
+"""The report on commands to read: a table for each job, the bases' ratios at the end of each line."""
+
+import pytest
+
+from fastframe.bench import exectables
+
+
+def row(table, name, ns, at_once=1, size=0, **ratio):
+    spread = lambda median: {"lower": 0.9 * median, "median": median, "upper": 1.1 * median}  # noqa: E731
+    where = {"table": table, "contender": name, "at_once": at_once, "bytes": size, "runs": 100, "slow": 3 * ns}
+    return where | {"ns": spread(ns), "ratio": {base: spread(value) for base, value in ratio.items()}}
+
+
+@pytest.fixture
+def report():
+    return {
+        "machine": {"cpu": "a machine"},
+        "versions": {},
+        "settings": {"openssh": "sshd as it comes"},
+        "left_out": ["rpyc: not here"],
+        "contenders": {"posix_spawn": "base", "pipes": "base", "openssh": "remote"},
+        "bars": [],
+        "exec": [
+            row("one", "posix_spawn", 1e6, posix_spawn=1, pipes=0.5),
+            row("one", "openssh", 7e6, posix_spawn=7.1, pipes=3.5),
+            row("several", "posix_spawn", 5e5, 8, posix_spawn=1),
+            row("several", "openssh", 4e6, 8, posix_spawn=8),
+            row("output", "pipes", 5e8, size=1 << 30, pipes=1),
+        ],
+    }
+
+
+def test_each_job_has_a_table(report, capsys):
+    exectables.print_exec(report)
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["left", "out:", "rpyc:", "not", "here"] in lines
+    assert ["openssh", "7.00", "±10", "%", "21.00", "7.10x", "3.50x"] in lines
+    assert ["true,", "8", "at", "once"] in lines
+    assert ["posix_spawn", "2,000", "±10", "%", "1.5", "1.00x"] in lines
+    assert ["1024", "MiB", "of", "output"] in lines
+    assert ["pipes", "2,147", "±10", "%", "1.00x"] in lines
+
+
+def test_a_page_has_the_same_tables(report):
+    page = exectables.exec_markdown(report)
+    assert page.startswith("# Benchmarks: commands\n")
+    assert "| openssh | 250 ±10 % | 12.0 | 8.00x |" in page
+    assert page.count("\n## ") == 3
