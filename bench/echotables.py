@@ -115,7 +115,7 @@ def print_connections(report: Row) -> None:
 
 def print_report(report: Row, tables: list[Table]) -> None:
     for key, value in about(report):
-        print(f"{key + ':':<18}{value}")
+        print(f"{key + ':':<19}{value}")
     for reason in report["left_out"]:
         print("left out:", reason)
     for title, names, lines in tables:

@@ -14,8 +14,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from .echo import STEADY, whole_number
@@ -24,6 +26,7 @@ from .execends import Answer, Job
 from .execs import CONTENDERS, Runs, chosen, versions
 from .exectables import exec_markdown, print_exec
 from .measure import Results, machine, spread
+from .pairs import family
 from .processes import BenchError
 from .report import add_file_options, save, say, size_text
 from .transfer import ended_by_signals, file_size
@@ -36,6 +39,18 @@ SIZE, QUICK_SIZE = 256 * MIB, 16 * MIB
 SECOND_BASE: Final = "pipes"  # what does the whole work, and nothing else
 
 Row = dict[str, Any]
+
+
+class Started(NamedTuple):
+    """A contender that runs; `processes` are those that were started for it, besides their descendants."""
+
+    runs: Runs
+    processes: list[int]
+
+
+class Turn(NamedTuple):
+    answer: Answer
+    cpu_ns: int
 
 
 class Heat(NamedTuple):
@@ -117,13 +132,15 @@ def new_report(args: argparse.Namespace) -> Row:
     }
 
 
-def start(only: list[str], at_once: int, left_out: list[str], stack: contextlib.ExitStack) -> dict[str, Runs]:
+def start(only: list[str], at_once: int, left_out: list[str], stack: contextlib.ExitStack) -> dict[str, Started]:
     """Start all that can be started."""
     clients = {}
     for name, contender in chosen(only).items():
         say(f"starting {name}")
+        before = children()
         try:
-            clients[name] = stack.enter_context(contender.start(at_once, STEADY))
+            runs = stack.enter_context(contender.start(at_once, STEADY))
+            clients[name] = Started(runs, [pid for pid in children() if pid not in before])
         except (LeftOutError, BenchError) as error:
             if contender.kind == "base":
                 raise BenchError(f"{name}: {error}") from None
@@ -144,12 +161,12 @@ def heat_text(heat: Heat) -> str:
     return f"{size_text(job.size)} of output" if job.size else f"true, {job.at_once} at once"
 
 
-def heat_rows(heat: Heat, clients: dict[str, Runs], turns: int, left_out: list[str]) -> list[Row]:
+def heat_rows(heat: Heat, clients: dict[str, Started], turns: int, left_out: list[str]) -> list[Row]:
     """Let them take turns, and return a row for each; who fails is left out, but one of ours is a `BenchError`."""
-    took: dict[str, list[Answer]] = {}
+    took: dict[str, list[Turn]] = {}
     for name in heat.names:
         try:
-            clients[name].do(heat.job._replace(seconds=0, size=min(heat.job.size, MIB)))
+            clients[name].runs.do(heat.job._replace(seconds=0, size=min(heat.job.size, MIB)))
             took[name] = []
         except BenchError as error:
             reason = f"{name}, {heat_text(heat)}: {error}"
@@ -159,26 +176,45 @@ def heat_rows(heat: Heat, clients: dict[str, Runs], turns: int, left_out: list[s
     order = list(took)
     for _ in range(turns):
         for name in order:
-            took[name].append(clients[name].do(heat.job))
+            took[name].append(turn(clients[name], heat.job))
         order = order[1:] + order[:1]  # nobody always follows the same neighbour
     return rows(heat, took) if took else []
 
 
-def rows(heat: Heat, took: dict[str, list[Answer]]) -> list[Row]:
-    """Return what each took, in nanoseconds: a run, if there was one at a time its median in each turn, else of the whole."""
-    several = heat.job.at_once > 1
-    each = {
-        name: [
-            answer.ns / len(answer.runs) if several else spread([float(ns) for ns in answer.runs]).median for answer in answers
-        ]
-        for name, answers in took.items()
-    }
-    results = Results(each)
+def turn(started: Started, job: Job) -> Turn:
+    before = cpu_ns(started.processes)
+    answer = started.runs.do(job)
+    return Turn(answer, cpu_ns(started.processes) - before)
+
+
+def children() -> list[int]:
+    return [int(pid) for file in Path("/proc/self/task").glob("*/children") for pid in file.read_text().split()]
+
+
+def cpu_ns(processes: list[int]) -> int:
+    """Return the time on the processor of all of a contender, what has ended included; exact to a tick of 10 ms each."""
+    ticks = 0
+    for pid in (member for process in processes for member in family(process)):
+        with contextlib.suppress(OSError):  # it has just ended
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            ticks += sum(map(int, fields[11:15]))  # its own, and of children that it has waited for: proc_pid_stat(5)
+    return ticks * 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+
+
+def rows(heat: Heat, took: dict[str, list[Turn]]) -> list[Row]:
+    """Return what a run of each took, in nanoseconds; those that ran at once are not told apart, but share the turn's time."""
+    whole = heat.job.at_once > 1
+    results = Results({name: [run_ns(turn.answer, whole=whole) for turn in turns] for name, turns in took.items()})
     bases = [name for name in took if name in (next(iter(took)), SECOND_BASE)]
     found = []
-    for name, answers in took.items():
-        runs = sorted(ns for answer in answers for ns in answer.runs)
+    for name, turns in took.items():
+        runs = sorted(ns for turn in turns for ns in turn.answer.runs)
         row = {"table": heat.table, "contender": name, "at_once": heat.job.at_once, "bytes": heat.job.size}
         row |= {"ns": results.ns(name)._asdict(), "runs": len(runs), "slow": runs[len(runs) * 99 // 100]}
+        row["cpu_ns"] = spread([turn.cpu_ns / len(turn.answer.runs) for turn in turns])._asdict()
         found.append(row | {"ratio": {base: results.ratio(name, base)._asdict() for base in bases}})
     return found
+
+
+def run_ns(answer: Answer, *, whole: bool) -> float:
+    return answer.ns / len(answer.runs) if whole else spread([float(ns) for ns in answer.runs]).median

@@ -12,6 +12,7 @@ import pytest
 from fastframe.bench import exec as command
 from fastframe.bench import execs
 from fastframe.bench.entry import LeftOutError
+from fastframe.bench.exec import Turn
 from fastframe.bench.execends import Answer
 from fastframe.bench.processes import BenchError
 
@@ -63,6 +64,7 @@ def test_they_take_turns_and_the_report_has_it_all(tmp_path, capsys):
     for row in report["exec"]:
         assert 0 < row["ns"]["lower"] <= row["ns"]["upper"] < 1e9
         assert row["runs"] >= 2
+        assert row["cpu_ns"]["lower"] >= 0
         assert row["ratio"][row["contender"] if row["contender"] != "subprocess" else "pipes"]["median"] > 0
     assert "true, 2 at once" in capsys.readouterr().out
     assert "## 300 KiB of output" in page.read_text()
@@ -97,11 +99,12 @@ def test_a_base_that_does_not_start_is_a_failure(monkeypatch, capsys):
 
 
 def test_a_median_is_of_runs_one_after_another_and_a_rate_of_the_whole():
-    took = {"posix_spawn": [Answer(100, [10, 20, 70])], "pipes": [Answer(300, [40, 40, 220])]}
+    took = {"posix_spawn": [Turn(Answer(100, [10, 20, 70]), 60)], "pipes": [Turn(Answer(300, [40, 40, 220]), 90)]}
     one = {row["contender"]: row for row in command.rows(command.Heat("one", command.Job(1), list(took)), took)}
     assert (one["posix_spawn"]["ns"]["median"], one["pipes"]["ns"]["median"]) == (20, 40)
     assert one["pipes"]["ratio"]["posix_spawn"]["median"] == 2
     assert (one["pipes"]["slow"], one["pipes"]["runs"]) == (220, 3)
+    assert one["pipes"]["cpu_ns"]["median"] == 30
     several = command.rows(command.Heat("several", command.Job(1, 8), list(took)), took)
     assert [row["ns"]["median"] for row in several] == [100 / 3, 100]
     assert several[1]["ratio"]["posix_spawn"]["median"] == 3
@@ -121,6 +124,20 @@ def test_ended_by_a_signal_it_leaves_no_file_and_no_process(number, tmp_path):
     assert (process.returncode, out, err) == (130, "", "fastframe: interrupted\n")
     assert not list(tmp_path.iterdir())
     assert not processes_with(f"MARK={tmp_path}")
+
+
+def test_processor_time_is_also_of_what_has_ended():
+    before = set(command.children())
+    burn = "import time\nwhile time.process_time() < 0.1: pass"
+    outer = f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {burn!r}])\nprint(flush=True)\ninput()"
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", outer], stdin=pipe, stdout=pipe) as process:
+        started = [pid for pid in command.children() if pid not in before]
+        assert started == [process.pid]
+        process.stdout.readline()
+        assert 100e6 <= command.cpu_ns(started) < 10e9
+        process.communicate(b"\n")
+    assert command.cpu_ns(started) == 0
 
 
 def processes_with(text):
