@@ -138,7 +138,7 @@ def openssh(at_once: int, environment: Environment) -> Iterator[Client]:
         with sshd(folder, f"SetEnv HOME={folder}") as (_, port):  # no .bashrc of whoever runs this: one took 170 ms
             options = [word for option in (f"IdentityFile={key}", *SSH_OPTIONS, *READY_OPTIONS) for word in ("-o", option)]
             address = f"{pwd.getpwuid(os.getuid()).pw_name}@127.0.0.1"
-            master = [program("ssh"), "-q", "-F", "none", *options, "-p", str(port), "-M", "-S", control, "-N", address]
+            master = [program("ssh"), "-F", "none", *options, "-p", str(port), "-M", "-S", control, "-N", address]
             with talking(master, environment) as (process, complaints):
                 hear(process, READY, complaints)
                 with client("openssh", control, at_once, environment) as each:
