@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 TIMED_OUT: Final = 124  # as of timeout(1)
 FAILED: Final = 255  # as of ssh(1)
+ONCE_SECONDS: Final = 0.1  # in which a signal that comes again is the same: timeout(1) sends it to us, and to our group
 LIMITS: Final = {"cpu": "processor time", "processes": "process", "file_size": "file size"}  # as words; others are words
 
 
@@ -215,6 +216,7 @@ class _Relay:
         self._loop = asyncio.get_running_loop()
         self._task = asyncio.current_task()
         self._taken = 0
+        self._last = (0, 0.0)  # signal, and when it came
         self._cut: Cut | None = None
         self._sending: set[asyncio.Task[None]] = set()
         self._numbers: list[int] = []
@@ -232,6 +234,9 @@ class _Relay:
             raise self._cut
 
     def _take(self, number: int) -> None:
+        (last, when), self._last = self._last, (number, self._loop.time())
+        if number == last and self._loop.time() - when < ONCE_SECONDS:
+            return
         self._taken += 1 if number == signal.SIGINT or self._taken else 2
         if self._taken == 1:
             self._send(self._command.signal("INT"))

@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import subprocess
+import time
 
 import pytest
 from filing import MIB, gone
@@ -306,8 +307,11 @@ async def stubborn(peer):
 
 
 def send(process, number, answer):
+    """Send a signal twice, as timeout(1) does, and hear of it once; wait until it may come again."""
+    process.send_signal(number)
     process.send_signal(number)
     assert process.stdout.readline().decode() == answer
+    time.sleep(exec_command.ONCE_SECONDS)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
