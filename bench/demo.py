@@ -2,7 +2,8 @@
 
 First the whole file goes through `fastframe serve echo` in frames of 64 KiB. Then, for the compiled codec, the pure one and
 `readexactly` by hand, as much of it as a moment allows, in frames of 64 B to 1 MiB. Everything that comes back is compared with
-what was sent: a wrong byte, or a border in the wrong place, ends the demo with status 1.
+what was sent: a wrong byte, or a border in the wrong place, ends the demo with status 1. At last a command of `fastframe serve
+exec` hashes the file, in its sandbox.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import Final
 from fastframe import __version__
 
 from . import report, sweep
+from .entry import LeftOutError
 
 SIZES: Final = (64, 256, 1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20)
 WHOLE_SIZE: Final = 64 << 10
@@ -51,6 +53,7 @@ def main(argv: list[str]) -> int:
             if os.path.getsize(path) == 0:
                 return _fail(f"{path} is empty: there is nothing to send")
             rates = run(path)
+            _say(command(path))
     except (OSError, ValueError) as error:
         return _fail(str(error))
     note = f"fastframe {__version__}, Python {platform.python_version()}, {platform.machine()}, {os.cpu_count()} CPUs, loopback"
@@ -71,6 +74,18 @@ def main(argv: list[str]) -> int:
     except OSError as error:
         return _fail(f"cannot write the picture: {error}")
     return 0
+
+
+def command(path: str) -> str:
+    """Have a command run on the file by an exec server; return what to tell of it. Raise ValueError if that goes wrong."""
+    if sys.platform != "linux":
+        return "no command was run: fastframe serve exec needs Linux"
+    from . import democommand  # noqa: PLC0415  its modules are for Linux
+
+    try:
+        return democommand.run(path)
+    except LeftOutError as error:
+        return f"no command was run: {error}"
 
 
 def run(path: str) -> dict[str, list[report.Rate]]:

@@ -8,7 +8,8 @@ import tarfile
 
 import pytest
 
-from fastframe.bench import demo, report, sweep
+from fastframe.bench import demo, democommand, report, sweep
+from fastframe.bench.entry import LeftOutError
 
 
 @pytest.fixture
@@ -29,6 +30,8 @@ def test_demo_prints_a_table_and_saves_a_picture_and_figures(short, path, tmp_pa
     assert demo.main(["--file", path, "--png", str(picture), "--json", str(figures)]) == 0
     out, err = capsys.readouterr()
     assert "sha256 right" in err
+    assert "sha256 ran in its sandbox at 127.0.0.1:" in err
+    assert "3000000 bytes in" in err
     assert "readexactly MB/s" in out
     assert [line.split()[:2] for line in out.splitlines() if "KiB" in line] == [["1", "KiB"], ["64", "KiB"]]
     png = picture.read_bytes()
@@ -86,3 +89,17 @@ def test_a_server_that_does_not_start_is_told(short, path, capsys, monkeypatch):
 @pytest.mark.parametrize(("size", "text"), [(64, "64 B"), (1000, "1000 B"), (1 << 10, "1 KiB"), (3 << 20, "3 MiB"), (0, "0 B")])
 def test_sizes_are_text(size, text):
     assert report.size_text(size) == text
+
+
+def test_a_command_that_answers_wrongly_ends_the_demo(short, path, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(democommand, "COMMAND", "cat")
+    assert demo.main(["--file", path, "--png", str(tmp_path / "picture.png")]) == 1
+    assert "did not do what it should" in capsys.readouterr().err
+
+
+def test_where_the_example_does_not_fit_no_command_is_run(path, monkeypatch, tmp_path):
+    (tmp_path / "list.toml").write_text("[commands.sha256]\nprogram = '/nowhere'\n")
+    monkeypatch.setattr(democommand.permits, "EXAMPLE", tmp_path / "list.toml")
+    with pytest.raises(LeftOutError):
+        democommand.run(path)
+    assert demo.command(path).startswith("no command was run: fastframe: ")
