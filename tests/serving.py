@@ -71,11 +71,12 @@ class Serving:
 
 
 @contextlib.contextmanager
-def serving(*arguments: object, listeners: int = 1, command: list[str] = SERVE, **options: object) -> Iterator[Serving]:
+def serving(
+    *arguments: object, listeners: int = 1, command: list[str] = SERVE, log: object = subprocess.PIPE, **options: object
+) -> Iterator[Serving]:
     """Run an echo server on a free port; kill it in the end if it still runs."""
     words = [*command, *map(str, arguments)]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(words, stdout=pipe, stderr=pipe, text=True, **options) as process:
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=log, text=True, **options) as process:
         try:
             yield Serving(process, listeners, metrics="--metrics-port" in words)
         finally:
