@@ -6,6 +6,7 @@ when the kernel says that there is no child any more (ECHILD); then the next one
     server -> keeper   {"permit": ...}                        once, before all
                        {"run": ...} with descriptors          stdout, stderr, and stdin if it has any
                        {"signal": 2}, {"end": "cancelled"}    while it runs
+                       {"kill": 1}                            the server ends
     keeper -> server   {"ready": 1} or {"refused": text}      once
                        {"failed": errno}                      it could not be started, or
                        {"ended": {...}}                       how it ended, and what it took
@@ -180,6 +181,8 @@ class Keeper:
             self._signal(message["signal"])
         if "end" in message:
             self._end(message["end"], message.get("limit", ""))
+        if "kill" in message and self._run is not None:
+            self._kill(self._run)
 
     def _start(self, asked: dict[str, Any], descriptors: list[int]) -> None:
         # Without input its stdin is this process's own, /dev/null.

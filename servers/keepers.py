@@ -103,9 +103,10 @@ class Keepers:
             keeper.drain(grace)
 
     async def close(self) -> None:
-        """End all commands, and return when nothing of them is left."""
+        """Kill all commands, and return when nothing of them is left."""
         self._sweeper.cancel()
         for keeper in list(self._all):
+            keeper.tell({"kill": 1})  # whatever its grace is: there was time
             keeper.leave()
         self._nursery.leave()
         await asyncio.to_thread(self._nursery.wait)

@@ -42,6 +42,7 @@ class Output:
         self._on_over = on_over
         self._loop = asyncio.get_running_loop()
         self._sending: asyncio.Task[None] | None = None
+        self._is_at_end = False  # when the last piece was sent
         self.is_over = False
         self.size = 0  # bytes sent
         self._loop.add_reader(descriptor, self.read)
@@ -77,6 +78,7 @@ class Output:
     async def _send_all(self, data: bytes | None) -> None:
         while data:
             self.size += await self._send(data)
+            await asyncio.sleep(0)  # a fast reader and a fast writer must not keep others from their turn
             data = self._read()
         self._is_at_end = data is not None
 

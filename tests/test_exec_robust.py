@@ -244,6 +244,17 @@ def test_a_drain_tells_clients_and_leaves_nothing(config, marked):
         assert not marked.pids()
 
 
+def test_a_server_that_ends_waits_for_no_grace(config, marked):
+    with_grace = config.with_name("grace.toml")
+    with_grace.write_text(LIST.replace("grace = 0.5", "grace = 3600"))
+    with_grace.chmod(0o600)
+    with commands(with_grace, "--drain-timeout", "0.2") as server, server.connect() as raw:
+        raw.sendall(HELLO + opened("sh", "-c", hide(marked)))
+        marked.poll(4)
+        assert server.end()[0] == 0
+        assert not marked.pids()
+
+
 def test_a_server_that_was_started_with_ignored_signals(config):
     ignore = "import os, signal, sys\nfor number in (signal.SIGCHLD, signal.SIGPIPE, signal.SIGHUP):\n"
     ignore += "    signal.signal(number, signal.SIG_IGN)\nos.execv(sys.argv[1], sys.argv[1:])"
