@@ -7,6 +7,7 @@ shows after parsing (a file that is no certificate, an address that may not be s
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import functools
 import math
 import re
@@ -37,14 +38,17 @@ class UsageError(Exception):
     """Say that the command was asked for what cannot be: status 2."""
 
 
-def add_server_options(parser: argparse.ArgumentParser) -> None:
+def add_server_options(parser: argparse.ArgumentParser, limits: aio.Limits | None = None) -> None:
+    """Add what every server has; `limits` are its defaults, if they are not those of `aio.Limits`."""
     _add_listeners(parser.add_argument_group("where it listens"))
     _add_tls(parser.add_argument_group("TLS", "With a client CA only clients whose certificate it signed get in."))
     _add_limits(
         parser.add_argument_group(
             "limits of a connection", "In seconds (S), bytes and counts; `none` where there may be no limit."
-        )
+        ),
+        limits or aio.Limits(),
     )
+    parser.set_defaults(default_limits=limits or aio.Limits())
     _add_processes(parser.add_argument_group("how it runs"))
 
 
@@ -126,8 +130,7 @@ def _add_tls(group: Any) -> None:
     group.add_argument("--tls-client-ca", metavar="FILE", help="CA whose certificates clients must have (PEM)")
 
 
-def _add_limits(group: Any) -> None:
-    defaults = aio.Limits()
+def _add_limits(group: Any, defaults: aio.Limits) -> None:
     for name, parse, metavar, reason in LIMITS:
         default = getattr(defaults, name)
         group.add_argument(
@@ -262,7 +265,8 @@ def limits(options: argparse.Namespace) -> aio.Limits:
     if "handshake_timeout" in options and options.tls_cert is None and not getattr(options, "greets", False):
         raise UsageError("--handshake-timeout is for TLS: give --tls-cert")
     try:
-        return aio.Limits(**{name: getattr(options, name) for name, *_ in LIMITS if name in options})
+        defaults: aio.Limits = options.default_limits
+        return dataclasses.replace(defaults, **{name: getattr(options, name) for name, *_ in LIMITS if name in options})
     except ValueError as error:
         raise UsageError(error) from None
 

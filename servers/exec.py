@@ -21,6 +21,8 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from fastframe import aio
+
 from . import arguments, confinement, credentials, host, logs, memory, messages, permits
 from .errors import OperationError
 from .keepers import Keepers
@@ -30,8 +32,6 @@ from .service import Operation, ServerSession, Service, ServiceServer
 from .session import misplaced
 
 if TYPE_CHECKING:
-    from fastframe import aio
-
     from .keepers import Command
     from .messages import Fields
     from .permits import Permits
@@ -41,6 +41,8 @@ SIGNALS: Final = {
     name: getattr(signal, f"SIG{name}")
     for name in ("HUP", "INT", "QUIT", "TERM", "KILL", "USR1", "USR2", "CONT", "STOP", "TSTP", "ALRM", "WINCH")
 }
+# Who reads output in a pager takes nothing for as long as he looks at it: the command waits, and its own time is limited.
+LIMITS: Final = aio.Limits(write_timeout=None)
 MOST_ARGUMENTS: Final = 16 * 1024  # in number; their length is what a control message may have
 
 
@@ -195,7 +197,7 @@ def serve_main(argv: list[str]) -> int:
     parser.add_argument("--config", required=True, metavar="FILE", help="the list: TOML, see docs/exec.md")
     parser.add_argument("--allow-root", action="store_true", help="run, and run commands, as root")
     arguments.add_service_options(parser)
-    arguments.add_server_options(parser)
+    arguments.add_server_options(parser, LIMITS)
     parser.set_defaults(log_level="info")  # a line for each command, and for each that was refused
     options = parser.parse_args(argv)
     try:

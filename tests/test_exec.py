@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
 import logging
@@ -468,6 +469,13 @@ async def test_another_user_of_the_machine_is_nobody(monkeypatch):
     monkeypatch.setattr("fastframe.servers.service._user_of", lambda _: "uid:12345")
     async with executing(permit("/bin/echo")) as client:
         assert await fails(client.run("it")) == "not_allowed"
+
+
+def test_a_pause_of_a_reader_is_no_reason_to_cut_it():
+    parser = argparse.ArgumentParser()
+    arguments.add_server_options(parser, server_module.LIMITS)
+    assert arguments.limits(parser.parse_args([])).write_timeout is None
+    assert arguments.limits(parser.parse_args(["--write-timeout", "5"])).write_timeout == 5
 
 
 # The end of the server.

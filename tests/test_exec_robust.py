@@ -222,7 +222,7 @@ def test_nothing_is_left_when_the_server_is_killed(config, marked):
         server.process.kill()
         began = time.monotonic()
         marked.poll(0)
-        assert time.monotonic() - began < 1.5 + 0.5  # a second, the grace, and a busy machine
+        assert time.monotonic() - began < 1.5 + 3  # a second, the grace, and a busy machine
         poll(lambda: not children & set(map(int, filter(str.isdecimal, os.listdir("/proc")))))
 
 
