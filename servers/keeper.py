@@ -36,8 +36,10 @@ from .confinement import Confinement
 
 LOOK_SECONDS: Final = 0.05  # between two looks at what a command's processes take; a look takes 0.1 ms
 LINGER_SECONDS: Final = 0.25  # that processes have to end by themselves once the program has: `tee` behind a shell's `>(...)`
+REAPED_AT_ONCE: Final = 256  # that have ended, until the clock is looked at: who forks without end may be as fast as that
 KILL_SECONDS: Final = 0.01  # until what has been killed should be gone; else it is done again
 SPARE_PROCESSES: Final = 1024  # for what else this user starts, see `_limit_all`
+SPARE_CPU: Final = 1  # second over the limit, in which a look finds out: the kernel's SIGKILL does not say why
 SPARE_MEMORY: Final = 4  # times the limit, in address space: programs map more than they use
 PR_SET_CHILD_SUBREAPER: Final = 36  # prctl(2)
 # What a new program finds as it is by default, although Python ignores some: all but what cannot be set.
@@ -199,6 +201,7 @@ class Keeper:
             self._tell(failed=error.errno)
             return
         _limit_one(pid, self._permit["limits"])
+        self._descendants.forget_strangers()  # nobody has looked since the last command: numbers may be used again
         now = time.monotonic()
         self._run = Run(pid, now)
         self._deadline = now + asked["seconds"]
@@ -216,7 +219,7 @@ class Keeper:
 
     def _reap(self, run: Run) -> None:
         """Wait for what has ended. When no child is left, that was the command."""
-        while True:
+        for _ in range(REAPED_AT_ONCE):
             try:
                 pid, status, usage = os.wait4(-1, os.WNOHANG)
             except ChildProcessError:
@@ -303,8 +306,9 @@ def _limit_one(pid: int, limits: dict[str, Any]) -> None:
 
     The looks at all its processes come before these; they hold if a look is late.
     """
-    with contextlib.suppress(ProcessLookupError):  # it has ended
-        for kind, value in ((resource.RLIMIT_CPU, limits["cpu"]), (resource.RLIMIT_AS, SPARE_MEMORY * limits["memory"])):
+    cpu = limits["cpu"] + SPARE_CPU
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # it has ended, or is a setuid program's
+        for kind, value in ((resource.RLIMIT_CPU, cpu), (resource.RLIMIT_AS, SPARE_MEMORY * limits["memory"])):
             _, most = resource.prlimit(pid, kind)
             if most == resource.RLIM_INFINITY or value < most:
                 resource.prlimit(pid, kind, (value, value))
