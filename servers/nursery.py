@@ -75,6 +75,7 @@ def main(descriptor: int) -> None:
     prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)  # keepers, too: processes of the same user may neither read nor trace them
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # systemd's go to every process; this one leaves with the server
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())  # whoever started it may have blocked some, SIGCHLD above all
     server = Channel(socket.socket(fileno=descriptor))
     wakeups, written = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(written, warn_on_full_buffer=False)
@@ -96,13 +97,16 @@ def _serve(server: Channel, keepers: set[int]) -> bool:
     if heard is None:
         return False
     _, descriptors = heard
-    connection = socket.socket(fileno=descriptors[0])
-    pid = os.fork()
-    if not pid:
-        server.close()
-        keeper.run(connection)
+    with socket.socket(fileno=descriptors[0]) as connection:
+        try:
+            pid = os.fork()
+        except OSError as error:  # there are too many processes
+            Channel(connection).send({"refused": error.strerror, "errno": error.errno})
+            return True
+        if not pid:
+            server.close()
+            keeper.run(connection)
     keepers.add(pid)
-    connection.close()
     return True
 
 
