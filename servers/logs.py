@@ -11,12 +11,14 @@ from __future__ import annotations
 import datetime
 import json
 import logging
+import re
 import sys
 import time
 from typing import Any, Final
 
 logger = logging.getLogger("fastframe.servers")
 
+BARE: Final = re.compile(r'[^ "=\\]+')  # what needs no quotes, if it is printable
 LONGEST_VALUE: Final = 8192  # characters: a traceback has room, what a peer sends is no way to fill a disk
 REPEATS: Final = 5  # warnings from one place in an interval
 INTERVAL: Final = 10.0  # seconds
@@ -104,7 +106,7 @@ def _escape(character: str) -> str:
 
 
 def _quote(text: str) -> str:
-    bare = text.isprintable() and text != "" and not any(character in text for character in ' "=\\')
+    bare = BARE.fullmatch(text) and text.isprintable()
     return text if bare else f'"{escape(text)}"'
 
 

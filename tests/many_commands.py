@@ -139,9 +139,9 @@ def tree(pid: int) -> list[int]:
 
 
 def descriptors(pids: list[int]) -> list[int]:
-    """Return how many descriptors server and nursery have open, and the keeper that has most."""
+    """Return how many descriptors server and nursery have open, without one for each keeper, and the keeper that has most."""
     server, nursery, *keepers = [len(os.listdir(f"/proc/{pid}/fd")) for pid in pids]
-    return [server, nursery, max(keepers)]
+    return [server - len(keepers), nursery, max(keepers)]
 
 
 def left() -> int:
