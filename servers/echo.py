@@ -15,6 +15,7 @@ import sys
 from fastframe import EndOfStreamError, FrameBatch, FrameError, aio, sync
 
 from . import arguments, echo_udp, echo_udp_client, host, tls
+from .reaching import Unreachable, reaching
 
 
 class Echo(aio.FrameProtocol):
@@ -71,16 +72,18 @@ def client_main(argv: list[str]) -> int:
     if options.json or options.stats or options.retry_after is not None:
         parser.error("--retry-after, --stats and --json are for --udp")
     try:
-        stream = sync.connect(
-            **options.address,
-            format=options.format,
-            timeout=options.timeout,
-            ssl=tls.client_context(options),
-            server_hostname=options.tls_name,
-        )
+        context = tls.client_context(options)
+        with reaching(options):
+            stream = sync.connect(
+                **options.address,
+                format=options.format,
+                timeout=options.timeout,
+                ssl=context,
+                server_hostname=options.tls_name,
+            )
     except arguments.UsageError as error:
         return host.fail(error, 2)
-    except (OSError, UnicodeError) as error:  # UnicodeError: a host name that cannot be one
+    except Unreachable as error:
         return host.fail(error)
     with stream:
         for payload in payloads:

@@ -19,8 +19,9 @@ from typing import Any, Final
 
 from fastframe import FrameError, datagram
 
-from . import arguments, host
+from . import arguments, host, tls
 from .echo_udp import HEAD_LENGTH, PING, PONG
+from .reaching import Unreachable, reaching
 
 RETRY_SECONDS: Final = 1.0  # RFC 8961, section 4: no less, unless the path is known
 JITTER: Final = 0.5  # what chance may add to a pause, so that clients that lost together do not retry together (RFC 7252, 4.2)
@@ -148,11 +149,12 @@ def quantile(times: list[float], share: float) -> float | None:
 
 def run(parser: argparse.ArgumentParser, options: argparse.Namespace, texts: Iterable[bytes]) -> int:
     """Print the answers, a line each, or the statistics alone as JSON; return the exit status."""
-    if options.tls or options.tls_ca or options.tls_name or options.tls_cert or options.tls_key:
+    if tls.is_wanted(options):
         parser.error("there is no TLS for datagrams: leave out --udp or --tls")
     try:
-        sock = datagram.connect(**options.address, format=options.format)
-    except (OSError, ValueError) as error:  # a host name that cannot be one, a format that is too long for datagrams
+        with reaching(options):
+            sock = datagram.connect(**options.address, format=options.format)
+    except (Unreachable, ValueError) as error:  # ValueError: a format that is too long for datagrams
         return host.fail(error)
     with sock:
         asker, status = Client(sock, options.retry_after or RETRY_SECONDS), 0

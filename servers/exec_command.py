@@ -26,8 +26,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from fastframe import EndOfStreamError, FrameError
 
-from . import arguments, credentials, exec_client, logs, memory, stdio, tls
+from . import arguments, exec_client, logs, memory, stdio
 from .errors import OperationError
+from .reaching import Unreachable, reaching, session_options
 
 if TYPE_CHECKING:
     from .exec_client import Command, Result
@@ -41,13 +42,7 @@ LIMITS: Final = {"cpu": "processor time", "processes": "process", "file_size": "
 def exec_main(argv: list[str]) -> int:
     options = _parse(argv)
     try:
-        connection = {
-            **options.address,
-            "ssl": tls.client_context(options),
-            "server_hostname": options.tls_name,
-            "token": credentials.read_token(options.token),
-            "timeout": options.timeout,
-        }
+        connection = session_options(options)
     except arguments.UsageError as error:
         return _fail(error, 2)
     memory.keep()
@@ -61,13 +56,7 @@ def exec_main(argv: list[str]) -> int:
         return _fail("the server hung up")
     except TimeoutError as error:
         return _fail(str(error) or f"no answer within {options.timeout:g} s")
-    except (
-        stdio.Unusable,
-        OperationError,
-        FrameError,
-        OSError,
-        UnicodeError,
-    ) as error:  # UnicodeError: a host name cannot be one
+    except (Unreachable, stdio.Unusable, OperationError, FrameError, OSError) as error:
         return _fail(error)
 
 
@@ -154,8 +143,10 @@ async def _run(connection: dict[str, Any], options: argparse.Namespace) -> int:
         contextlib.closing(_Outlet(1, "standard output", options.encoding)) as out,
         contextlib.closing(_Outlet(2, "standard error", options.encoding)) as err,
     ):
+        with reaching(options):
+            client = await exec_client.connect(**connection)
         async with (
-            exec_client.connect(**connection) as client,
+            client,
             asyncio.timeout(options.timeout) as patience,
             client.start(name, *given, **options.asked, has_input=not options.no_stdin) as command,
         ):

@@ -21,10 +21,11 @@ from typing import Final
 
 from fastframe import EndOfStreamError, FrameError
 
-from . import arguments, credentials, digests, files_client, files_tree, host, local, logs, memory, offload, progress, tls
+from . import arguments, digests, files_client, files_tree, host, local, logs, memory, offload, progress
 from .errors import OperationError
 from .files_client import Entry, FilesClient, Manner, Transfer
 from .local import LocalError
+from .reaching import Unreachable, reaching, session_options
 from .root import KINDS
 
 LEAST_RATED: Final = 1024 * 1024  # bytes: a rate of less tells how long a message takes
@@ -257,18 +258,14 @@ def _add_common_options(parser: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace, work: Callable[[FilesClient], Awaitable[int]]) -> int:
     """Connect and do the work; return the exit status, and say what went wrong."""
     try:
-        connection = {
-            **options.address,
-            "ssl": tls.client_context(options),
-            "server_hostname": options.tls_name,
-            "token": credentials.read_token(options.token),
-            "timeout": options.timeout,
-        }
+        connection = session_options(options)
     except arguments.UsageError as error:
         return host.fail(error, 2)
 
     async def run() -> int:
-        async with files_client.connect(**connection) as client:
+        with reaching(options):
+            client = await files_client.connect(**connection)
+        async with client:
             return await work(client)
 
     try:
@@ -282,7 +279,7 @@ def _run(options: argparse.Namespace, work: Callable[[FilesClient], Awaitable[in
         return host.fail("the server hung up")
     except TimeoutError as error:
         return host.fail(str(error) or f"no answer within {options.timeout:g} s")
-    except (FrameError, OSError, UnicodeError) as error:  # UnicodeError: a host name that cannot be one
+    except (Unreachable, FrameError, OSError) as error:
         return host.fail(error)
 
 

@@ -38,9 +38,14 @@ def reload(context: ssl.SSLContext, options: argparse.Namespace) -> None:
     _load_chain(context, options.tls_cert, options.tls_key)
 
 
+def is_wanted(options: argparse.Namespace) -> bool:
+    """Tell whether a client's options ask for TLS."""
+    return bool(options.tls or options.tls_ca or options.tls_name or options.tls_cert or options.tls_key)
+
+
 def client_context(options: argparse.Namespace) -> ssl.SSLContext | None:
     """Return the context that a client's options ask for, None for a plain connection; raise UsageError."""
-    if not (options.tls or options.tls_ca or options.tls_name or options.tls_cert or options.tls_key):
+    if not is_wanted(options):
         return None
     if options.tls_key is not None and options.tls_cert is None:
         raise UsageError("--tls-key needs --tls-cert")
