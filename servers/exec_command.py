@@ -103,10 +103,12 @@ def _parse(argv: list[str]) -> argparse.Namespace:
 def _with_words(parser: argparse.ArgumentParser, argv: list[str]) -> argparse.Namespace:
     """Parse options that stand before the command, whose own are none of this one's."""
     own = argv[: argv.index("--")] if "--" in argv else argv
-    options: argparse.Namespace = parser.parse_intermixed_args(own)
+    options, unknown = parser.parse_known_intermixed_args(own)
     words, behind = options.words, argv[len(own) + 1 :]
     if words and (behind or words != own[-len(words) :]):
         parser.error(f"put -- before {logs.escape(words[0])}, since options stand behind it")
+    if unknown:
+        parser.error(f"unrecognized arguments: {logs.escape(' '.join(unknown))}")
     options.words = words or behind
     if not options.words:
         parser.error("say which command to run")

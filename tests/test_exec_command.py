@@ -242,7 +242,8 @@ def test_a_command_may_take_longer_than_an_answer(run):
 WRONG = {
     "no command": (["h:1"], "say which command to run"),
     "no command behind --": (["h:1", "--"], "say which command to run"),
-    "options of the command": (["h:1", "ls", "-l"], "unrecognized arguments: -l"),
+    "options of the command": (["h:1", "ls", "-l"], "put -- before ls"),
+    "an option that nobody has": (["h:1", "--long", "ls"], "unrecognized arguments: --long"),
     "options that both have": (["h:1", "ls", "--json"], "put -- before ls"),
     "-- within the command": (["h:1", "grep", "--", "-x"], "put -- before grep"),
     "a variable without a value": (["h:1", "--env", "A", "ls"], "'A' is not NAME=VALUE"),
