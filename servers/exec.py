@@ -73,9 +73,15 @@ class Exec:
         session.cleanups.push_async_callback(running.close)  # when RESULT has been sent
         await session.opened(credit=CREDIT, timeout_ms=milliseconds)
         result = await running.result()
-        told = ("reason", "status", "signal", "limit", "denied", "left")
-        session.audit.update({key: result[key] for key in told if result[key] not in (None, "", [])})
+        session.audit.update(_audited(result))
         return result
+
+
+def _audited(result: dict[str, Any]) -> dict[str, object]:
+    """Return what the log says of how a command ended: what is the same for most is left out."""
+    told = {key: result[key] for key in ("reason", "status", "signal", "limit")}
+    told |= {"denied": ",".join(result["denied"]), "left": result["left"] or None}
+    return {key: value for key, value in told.items() if value not in (None, "")}
 
 
 class Running:

@@ -430,6 +430,21 @@ async def test_every_decision_is_one_line(caplog):
     ]
 
 
+@played
+async def test_a_line_says_what_was_wrong_with_a_command_and_nothing_else(caplog, tmp_path):
+    (tmp_path / "file").touch()
+    with caplog.at_level(logging.INFO):
+        async with executing(sh()) as client:
+            await client.run("it", "-c", f"cat {tmp_path}/file; echo x > {tmp_path}/x; setsid sleep 60 & exit 3")
+            await client.run("it", "-c", "exit 0")
+    lines = [record.fields for record in caplog.records if record.msg == "operation"]
+    keys = {"reason", "status", "signal", "limit", "denied", "left"}
+    assert [{key: value for key, value in line.items() if key in keys} for line in lines] == [
+        {"reason": "exited", "status": 3, "denied": "read,write", "left": 1},
+        {"reason": "exited", "status": 0},
+    ]
+
+
 # Who may connect.
 
 
