@@ -181,7 +181,7 @@ async def test_a_command_that_does_not_want_to_end_is_killed_after_its_grace():
 @pytest.mark.parametrize(("most", "asked"), [(0.1, None), (60, 0.1)], ids=["the list's", "the client's"])
 @played
 async def test_a_command_has_so_much_time(most, asked):
-    async with executing(sh(timeout=most)) as client, client.start("it", "-c", "sleep 60", timeout=asked) as command:
+    async with executing(sh(timeout=most)) as client, client.start("it", "-c", "exec sleep 60", timeout=asked) as command:
         assert command.timeout == 0.1
         result = await command.wait()
     assert (result.reason, result.signal) == ("timeout", "TERM")
