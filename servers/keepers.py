@@ -29,7 +29,10 @@ IDLE_SECONDS: Final = 60.0  # that a keeper waits for its next command; it takes
 MOST_RUNS: Final = 1000  # of one keeper: what its process spends itself counts to RLIMIT_CPU
 DRAIN_SECONDS: Final = 1.0  # for the RESULT of a command that is ended by a drain to reach its client
 PIPE_SIZE: Final = 1024 * 1024  # bytes, the most that anybody may have: who writes much is woken less often
-NO_ROOM: Final = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})  # for a start; later there may be
+# For a start; later there may be. ETOOMANYREFS: of descriptors that are on their way.
+NO_ROOM: Final = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ETOOMANYREFS})
+LOST: Final = "what ran the command has ended"
+TOO_LONG: Final = frozenset({errno.E2BIG, errno.EMSGSIZE})
 
 
 class Command:
@@ -119,6 +122,8 @@ class Keepers:
         self._all.add(keeper)
         try:
             await keeper.ready
+            if not keeper.is_here:  # any more
+                raise OperationError("internal", LOST)
         except BaseException:
             keeper.leave()
             self._all.discard(keeper)
@@ -129,7 +134,8 @@ class Keepers:
         with _told_if_full():
             try:
                 return self._nursery.keeper()
-            except BrokenPipeError:
+            except ConnectionError:  # reset, if it has left a message unread
+                self._nursery.leave()
                 logs.event(logging.ERROR, "nursery lost", status=self._nursery.wait())
                 self._nursery = Nursery()
                 return self._nursery.keeper()
@@ -183,29 +189,42 @@ class _Keeper:
         except OperationError:
             self._on_free(self)
             raise
-        self.command = Command(self, ours)
-        self.tell({"run": order}, theirs)
-        channel.close_all(theirs)
-        return self.command
+        self.command = command = Command(self, ours)
+        try:
+            self._channel.send({"run": order}, theirs)
+        except ConnectionError:
+            pass  # it is gone: `_hear` finds out
+        except OSError as error:
+            self._failed(error.errno or 0)
+        finally:
+            channel.close_all(theirs)
+        return command
 
-    def tell(self, message: dict[str, Any], descriptors: tuple[int, ...] = ()) -> None:
-        if self.is_here:
-            with contextlib.suppress(OSError):  # it is gone: `_hear` finds out
-                self._channel.send(message, descriptors)
+    def tell(self, message: dict[str, Any]) -> None:
+        """Say something to it, and hang up if it has not taken hundreds of messages yet: that ends its command, too."""
+        if not self.is_here:
+            return
+        try:
+            self._channel.send(message)
+        except ConnectionError:
+            pass  # it is gone: `_hear` finds out
+        except OSError as error:
+            logs.event(logging.ERROR, "keeper lost", command=self.permit.name, reason=error)
+            self.leave()
 
     def drain(self, grace: float) -> None:
         if self.command is not None:
             seconds = max(0.0, grace - self.permit.limits.grace - DRAIN_SECONDS)
             self._loop.call_later(seconds, self.command.end, "drained")
 
-    def leave(self) -> None:
-        """Have it end its command, and then itself. Safe to repeat."""
+    def leave(self, code: str = "internal") -> None:
+        """Have it end its command, and then itself; `code` is for who waits for it. Safe to repeat."""
         if not self.is_here:
             return
         self.is_here = False
         self._loop.remove_reader(self._channel.fileno())
         self._channel.close()
-        error = OperationError("internal", "what ran the command has ended")
+        error = OperationError(code, LOST if code == "internal" else "")
         if not self.ready.done():
             self.ready.set_exception(error)
         self._over(error)
@@ -225,11 +244,11 @@ class _Keeper:
             self._over(message["ended"])
         else:
             logs.event(logging.ERROR, "keeper lost", command=self.permit.name, reason=message.get("refused", "killed"))
-            self.leave()
+            self.leave("busy" if message.get("errno") in NO_ROOM else "internal")
 
     def _failed(self, number: int) -> None:
         """Tell why a command did not start: what is wrong with the program is the operator's to know."""
-        if number == errno.E2BIG:
+        if number in TOO_LONG:
             error = OperationError("too_large", "the arguments are longer than the system takes")
         elif number in NO_ROOM:
             error = OperationError("busy")
