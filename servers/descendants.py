@@ -11,7 +11,7 @@ import contextlib
 import os
 import re
 import signal
-from collections.abc import Iterable, Set
+from collections.abc import Callable, Iterable, Set
 from typing import Final, NamedTuple
 
 TICK: Final = 1 / os.sysconf("SC_CLK_TCK")
@@ -39,34 +39,7 @@ class Descendants:
         self._strangers: set[int] = set()
 
     def look(self) -> list[Process]:
-        """Return those that live now."""
-        return [process for process in self._all() if not process.is_dead]
-
-    def forget_strangers(self) -> None:
-        """Look at every process again the next time: a number can be used a second time."""
-        self._strangers.clear()
-
-    def signal(self, number: int) -> None:
-        """Send a signal to each of them."""
-        _send(number, [process.pid for process in self.look()])
-
-    def kill(self) -> int:
-        """Kill all of them; return how many there were.
-
-        They are stopped first, and looked for until none is new: who forks faster than it is found would get away.
-        """
-        self.forget_strangers()
-        stopped: set[int] = set()
-        for _ in range(PASSES):
-            new = [process.pid for process in self.look() if process.pid not in stopped]
-            if not new:
-                break
-            _send(signal.SIGSTOP, new)
-            stopped.update(new)
-        _send(signal.SIGKILL, stopped)
-        return len(stopped)
-
-    def _all(self) -> list[Process]:
+        """Return all that there are now. Who is dead, and nobody has waited for it, still has a number and what it took."""
         numbers = {int(name) for name in os.listdir("/proc") if name.isdecimal()}
         self._strangers &= numbers
         seen = {pid: process for pid in numbers - self._strangers if (process := _read(pid)) is not None}
@@ -75,6 +48,34 @@ class Descendants:
             _settle(pid, seen, ours, strangers)
         self._strangers = strangers - self._spared
         return [seen[pid] for pid in ours - {self._root} if pid in seen]
+
+    def forget_strangers(self) -> None:
+        """Look at every process again the next time: a number can be used a second time."""
+        self._strangers.clear()
+
+    def signal(self, number: int) -> None:
+        """Send a signal to each of them."""
+        _send(number, self._alive())
+
+    def kill(self, reap: Callable[[], object] = lambda: None) -> int:
+        """Kill all of them; return how many there were. `reap` waits for the dead: a bomb leaves thousands, which take time.
+
+        They are stopped first, and looked for until none is new: who forks faster than it is found would get away.
+        """
+        self.forget_strangers()
+        stopped: set[int] = set()
+        for _ in range(PASSES):
+            reap()
+            new = self._alive() - stopped
+            if not new:
+                break
+            _send(signal.SIGSTOP, new)
+            stopped |= new
+        _send(signal.SIGKILL, stopped)
+        return len(stopped)
+
+    def _alive(self) -> set[int]:
+        return {process.pid for process in self.look() if not process.is_dead}
 
 
 def _settle(pid: int, seen: dict[int, Process], ours: set[int], strangers: set[int]) -> None:

@@ -36,7 +36,7 @@ from .confinement import Confinement
 
 LOOK_SECONDS: Final = 0.05  # between two looks at what a command's processes take; a look takes 0.1 ms
 LINGER_SECONDS: Final = 0.25  # that processes have to end by themselves once the program has: `tee` behind a shell's `>(...)`
-REAPED_AT_ONCE: Final = 256  # that have ended, until the clock is looked at: who forks without end may be as fast as that
+REAP_SECONDS: Final = 0.05  # of waiting for what has ended, at most: who forks without end may be as fast as that
 KILL_SECONDS: Final = 0.01  # until what has been killed should be gone; else it is done again
 SPARE_PROCESSES: Final = 1024  # for what else this user starts, see `_limit_all`
 SPARE_CPU: Final = 1  # second over the limit, in which a look finds out: the kernel's SIGKILL does not say why
@@ -154,8 +154,9 @@ class Keeper:
                     os.read(self._wakeups, 4096)
             elif self._server is not None:
                 self._hear(self._server)
-        if self._run is not None:
-            self._reap(self._run)
+        if self._run is not None and not self._reap(self._run):
+            self._tell(ended=self._run.ending())
+            self._run = None
         if self._run is not None:
             self._watch(self._run)
 
@@ -217,22 +218,22 @@ class Keeper:
         if (denied := self._confinement.answer()) and self._run is not None:
             self._run.denied.add(denied)
 
-    def _reap(self, run: Run) -> None:
-        """Wait for what has ended. When no child is left, that was the command."""
-        for _ in range(REAPED_AT_ONCE):
+    def _reap(self, run: Run) -> bool:
+        """Wait for what has ended; False when no child is left, and that was the command."""
+        until = time.monotonic() + REAP_SECONDS
+        while time.monotonic() < until:
             try:
                 pid, status, usage = os.wait4(-1, os.WNOHANG)
             except ChildProcessError:
-                self._run = None
-                self._tell(ended=run.ending())
-                return
+                return False
             if not pid:
-                return
+                break
             run.count(usage)
             if pid == run.pid:
                 run.status = status
                 linger = time.monotonic() + LINGER_SECONDS
                 run.kill_at = linger if run.kill_at is None else min(linger, run.kill_at)
+        return True
 
     def _watch(self, run: Run) -> None:
         """See to what the clock says."""
@@ -276,7 +277,7 @@ class Keeper:
         run.kill_at = grace if run.kill_at is None else min(grace, run.kill_at)
 
     def _kill(self, run: Run) -> None:
-        killed = self._descendants.kill()
+        killed = self._descendants.kill(lambda: self._reap(run))
         if run.status is not None and not run.reason:
             run.left = max(run.left, killed)
         run.kill_at = time.monotonic() + KILL_SECONDS

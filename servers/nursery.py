@@ -6,6 +6,7 @@ keeper needs. It is a subreaper, too: should a keeper be killed, what it kept co
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import select
@@ -112,12 +113,14 @@ def _serve(server: Channel, keepers: set[int]) -> bool:
 
 def _reap(keepers: set[int]) -> None:
     """Wait for keepers, and end what came here from one that was killed."""
-    while True:
-        try:
-            pid, _ = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            return
-        if not pid:
-            break
-        keepers.discard(pid)
-    Descendants(os.getpid(), keepers).kill()
+    if _wait(keepers):
+        Descendants(os.getpid(), keepers).kill(lambda: _wait(keepers))
+
+
+def _wait(keepers: set[int]) -> bool:
+    """Wait for what has ended; tell whether anything is left."""
+    with contextlib.suppress(ChildProcessError):
+        while pid := os.waitpid(-1, os.WNOHANG)[0]:
+            keepers.discard(pid)
+        return True
+    return False

@@ -44,7 +44,7 @@ def shell(script, *more):
 
 
 def pids(found):
-    return sorted(process.pid for process in found.look())
+    return sorted(process.pid for process in found.look() if not process.is_dead)
 
 
 def test_children_and_theirs_are_found_and_the_root_is_not():
@@ -65,9 +65,18 @@ def test_the_spared_are_not_looked_at_nor_what_descends_from_them():
         assert left in set(pids(found)) - {spared}
 
 
-def test_a_zombie_is_not_alive():
+def test_a_zombie_has_a_number_and_nobody_kills_it():
     with shell("sleep 0 &") as root:  # who is replaced by `sleep`, which waits for nobody
-        eventually(lambda: not pids(Descendants(root)))
+        found = Descendants(root)
+        eventually(lambda: [process.is_dead for process in found.look()] == [True])
+        assert found.kill() == 0
+
+
+def test_who_kills_waits_for_the_dead_before_each_look():
+    with shell("sleep 100 & sleep 100 &") as root:
+        reaped = []
+        assert Descendants(root).kill(lambda: reaped.append(1)) == 2
+        assert len(reaped) == 2
 
 
 def test_who_is_born_later_is_found_by_the_next_look():

@@ -236,6 +236,12 @@ def test_processes(nursery):
     assert alive(marked) == []
 
 
+def test_processes_that_nobody_waits_for(nursery):
+    with limited(nursery, processes=20) as kept:
+        ended = kept.run("i=0; while [ $i -lt 50 ]; do sleep 0 & i=$((i+1)); done; exec sleep 100")
+    assert how(ended) == ("limit", None, "KILL", "processes")
+
+
 @pytest.mark.parametrize("script", ["while :; do :; done", "(while :; do :; done) & while :; do :; done"])
 def test_processor_time(nursery, script):
     with limited(nursery, cpu=1) as kept:
@@ -405,12 +411,24 @@ def test_a_server_that_goes_before_it_has_said_anything(nursery):
 
 
 def test_it_looks_at_the_clock_however_many_processes_end(monkeypatch):
-    """Who forks without end has them end faster than they can be waited for."""
+    """Who forks without end has them end as fast as they can be waited for."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     monkeypatch.setattr(os, "wait4", lambda *_: (1, 0, usage))
     ours, theirs = Channel.pair()
     with ours, theirs:
-        Keeper(Channel(ours))._reap(Run(2, 0.0))
+        assert Keeper(Channel(ours))._reap(Run(2, 0.0))
+
+
+def test_it_waits_for_the_dead_while_it_kills(monkeypatch):
+    """A bomb leaves thousands, and to look at them all takes longer than to wait for them."""
+    order = []
+    monkeypatch.setattr(os, "wait4", lambda *_: order.append("wait") or (0, 0, None))
+    ours, theirs = Channel.pair()
+    with ours, theirs:
+        kept = Keeper(Channel(ours))
+        monkeypatch.setattr(kept._descendants, "look", lambda: order.append("look") or [])
+        kept._kill(Run(2, 0.0))
+    assert order == ["wait", "look"]
 
 
 def test_a_new_command_may_have_the_number_of_who_was_seen_elsewhere(monkeypatch):
