@@ -78,7 +78,7 @@ class Output:
     async def _send_all(self, data: bytes | None) -> None:
         while data:
             self.size += await self._send(data)
-            await asyncio.sleep(0)  # a fast reader and a fast writer must not keep others from their turn
+            await asyncio.sleep(0)  # or who writes as fast as this is sent would have the event loop for itself
             data = self._read()
         self._is_at_end = data is not None
 
@@ -107,7 +107,9 @@ class Input:
         self._command = command
         self._grant = grant
         self._credit = CREDIT
-        self._waiting: asyncio.Queue[memoryview | None] = asyncio.Queue()
+        self._granted = 0  # bytes to grant again, once they are worth a message
+        self._waiting = bytearray()
+        self._came = asyncio.Event()
         self._is_ended = command.stdin < 0
         self.size = 0  # bytes that the pipe took
 
@@ -116,40 +118,49 @@ class Input:
         self._credit -= len(data)
         if self._credit < 0 or self._is_ended:
             raise OperationError("bad_message", "more input than was granted" if self._credit < 0 else "input after its end")
-        self._waiting.put_nowait(data)
+        self._waiting += data  # copied: one byte of it would keep in memory all that it came with
+        self._came.set()
 
     def end(self) -> None:
         """Take the end of the stream; raise OperationError (bad_message) if it has been there."""
         if self._is_ended:
             raise OperationError("bad_message", "input has ended twice")
         self._is_ended = True
-        self._waiting.put_nowait(None)
+        self._came.set()
 
     async def run(self) -> None:
         """Write what comes. What the command does not want to read is thrown away."""
-        granted = 0
-        while (data := await self._waiting.get()) is not None:
-            if self._command.stdin >= 0:
-                await self._write(data)
-            granted += len(data)
-            if granted >= GRANT:
-                self._credit += granted
-                await self._grant(granted)
-                granted = 0
+        while self._waiting or not self._is_ended:
+            await self._came.wait()
+            self._came.clear()
+            data, self._waiting = memoryview(self._waiting), bytearray()
+            while data:
+                written = await self._write(data)
+                data = data[written:]
+                await self._free(written)
         self._command.close_stdin()
 
-    async def _write(self, data: memoryview) -> None:
-        while data:
+    async def _write(self, data: memoryview) -> int:
+        """Return how many bytes the pipe took; all of them if nobody reads it any more."""
+        while self._command.stdin >= 0:
             try:
                 written = os.write(self._command.stdin, data)
             except BlockingIOError:
                 await self._room()
-                continue
             except BrokenPipeError:
                 self._command.close_stdin()
-                return
-            data = data[written:]
-            self.size += written
+            else:
+                self.size += written
+                return written
+        return len(data)
+
+    async def _free(self, count: int) -> None:
+        """Grant what is no longer waiting."""
+        self._granted += count
+        if self._granted >= GRANT:
+            granted, self._granted = self._granted, 0
+            self._credit += granted
+            await self._grant(granted)
 
     async def _room(self) -> None:
         """Wait until the pipe takes more."""
