@@ -43,6 +43,19 @@ def alive(marked: dict[str, str]) -> list[int]:
     return [pid for pid in _processes() if wanted in _read(pid, "environ")]
 
 
+def end(marked: dict[str, str]) -> None:
+    """Kill those that are alive until there is none: one that becomes a program just then is not seen."""
+
+    def kill() -> bool:
+        there = alive(marked)
+        for pid in there:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return bool(there)
+
+    eventually(lambda: not kill())
+
+
 def children(pid: int) -> dict[int, str]:
     """Return the children of a process with their states, Z for a zombie."""
     states = {child: _read(child, "stat").rpartition(b")")[2].split()[:2] for child in _processes()}

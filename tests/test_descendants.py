@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from commanding import PATIENCE, alive, eventually, mark
+from commanding import PATIENCE, end, eventually, mark
 
 from fastframe.servers import descendants
 from fastframe.servers.descendants import PAGE, Descendants, Process
@@ -37,10 +37,7 @@ def shell(script, *more):
             assert process.stdout.readline() == b"ready\n"
             yield process.pid
         finally:
-            for pid in alive(marked):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-    eventually(lambda: not alive(marked))
+            end(marked)
 
 
 def pids(found):
@@ -79,12 +76,14 @@ def test_who_kills_waits_for_the_dead_before_each_look():
         assert len(reaped) == 2
 
 
-def test_who_is_born_later_is_found_by_the_next_look():
-    with shell("trap 'sleep 100 &' USR1; sleep 100 & echo ready; while :; do wait; done") as root:
+def test_who_is_born_later_is_found_by_the_next_look(tmp_path):
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    with shell("echo ready; while read line; do sleep 100 & done < $1", str(fifo)) as root, fifo.open("w", buffering=1) as more:
         found = Descendants(root)
-        for number in range(1, 4):
+        for number in range(3):
             eventually(lambda number=number: len(pids(found)) == number)
-            os.kill(root, signal.SIGUSR1)
+            more.write("one more\n")
 
 
 def test_a_number_that_is_used_again(monkeypatch):
