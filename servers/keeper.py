@@ -36,7 +36,7 @@ from .confinement import Confinement
 
 LOOK_SECONDS: Final = 0.05  # between two looks at what a command's processes take; a look takes 0.1 ms
 LINGER_SECONDS: Final = 0.25  # that processes have to end by themselves once the program has: `tee` behind a shell's `>(...)`
-REAP_SECONDS: Final = 0.05  # of waiting for what has ended, at most: who forks without end may be as fast as that
+REAP_SECONDS: Final = 0.25  # of waiting for what has ended, at most: who forks without end may be as fast as that
 KILL_SECONDS: Final = 0.01  # until what has been killed should be gone; else it is done again
 SPARE_PROCESSES: Final = 1024  # for what else this user starts, see `_limit_all`
 SPARE_CPU: Final = 1  # second over the limit, in which a look finds out: the kernel's SIGKILL does not say why
@@ -263,11 +263,15 @@ class Keeper:
             self._end("limit", "cpu")
 
     def _end(self, reason: str, limit: str = "") -> None:
-        """End the command: by SIGTERM and after its grace by SIGKILL, or at once if it takes what others need."""
+        """End the command: by SIGTERM and after its grace by SIGKILL, or at once if it takes what others need.
+
+        The first reason counts.
+        """
         run = self._run
-        if run is None or run.reason:
+        if run is None or (run.reason and not limit):
             return
-        run.reason, run.limit = reason, limit
+        if not run.reason:
+            run.reason, run.limit = reason, limit
         if limit:
             self._kill(run)
             return
@@ -277,6 +281,7 @@ class Keeper:
         run.kill_at = grace if run.kill_at is None else min(grace, run.kill_at)
 
     def _kill(self, run: Run) -> None:
+        self._signal(signal.SIGKILL)  # who has not left its group starts nothing more while the others are looked for
         killed = self._descendants.kill(lambda: self._reap(run))
         if run.status is not None and not run.reason:
             run.left = max(run.left, killed)

@@ -236,6 +236,29 @@ def test_processes(nursery):
     assert alive(marked) == []
 
 
+def test_a_limit_holds_in_the_time_of_grace(nursery):
+    bomb = "trap 'i=0; while [ $i -lt 50 ]; do sleep 100 & i=$((i+1)); done' TERM; echo ready; while :; do sleep 0.01; done"
+    with limited(nursery, processes=20, grace=PATIENCE) as kept:
+        kept.start(bomb)
+        kept.said()
+        kept.tell(end="cancelled")
+        ended = kept.ended()
+    assert how(ended) == ("cancelled", None, "KILL", "")
+    assert ended.result["seconds"] < PATIENCE
+
+
+def test_who_has_not_left_its_group_is_killed_before_anybody_is_looked_for(monkeypatch):
+    order = []
+    monkeypatch.setattr(os, "killpg", lambda *killed: order.append(killed))
+    ours, theirs = Channel.pair()
+    with ours, theirs:
+        kept = Keeper(Channel(ours))
+        kept._run = Run(1234, 0.0)
+        monkeypatch.setattr(kept._descendants, "kill", lambda _: order.append("look") or 0)
+        kept._kill(kept._run)
+    assert order == [(1234, signal.SIGKILL), "look"]
+
+
 def test_processes_that_nobody_waits_for(nursery):
     with limited(nursery, processes=20) as kept:
         ended = kept.run("i=0; while [ $i -lt 50 ]; do sleep 0 & i=$((i+1)); done; exec sleep 100")
@@ -422,12 +445,14 @@ def test_it_looks_at_the_clock_however_many_processes_end(monkeypatch):
 def test_it_waits_for_the_dead_while_it_kills(monkeypatch):
     """A bomb leaves thousands, and to look at them all takes longer than to wait for them."""
     order = []
+    run = Run(2, 0.0)
+    run.status = 0
     monkeypatch.setattr(os, "wait4", lambda *_: order.append("wait") or (0, 0, None))
     ours, theirs = Channel.pair()
     with ours, theirs:
         kept = Keeper(Channel(ours))
         monkeypatch.setattr(kept._descendants, "look", lambda: order.append("look") or [])
-        kept._kill(Run(2, 0.0))
+        kept._kill(run)
     assert order == ["wait", "look"]
 
 
