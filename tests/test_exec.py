@@ -380,7 +380,8 @@ async def test_more_input_than_was_granted_ends_the_connection():
         await peer.say(Kind.OPEN, operation="exec", name="it", arguments=["60"])
         credit = (await peer.hears(Kind.OPENED))["credit"]
         await peer.say(Kind.DATA, bytes(credit))
-        await peer.say(Kind.DATA, b"x")
+        granted = (await peer.hears(Kind.CREDIT))["credit"]  # what the pipe took
+        await peer.say(Kind.DATA, bytes(granted + 1))
         await peer.hears(Kind.ERROR, code="bad_message")
         assert await peer.ended()
 
