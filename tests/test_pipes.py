@@ -11,11 +11,11 @@ import pytest
 from executing import until
 from sessions import PATIENCE, played
 
-from fastframe.servers import pipes
 from fastframe.servers.errors import OperationError
 from fastframe.servers.pipes import CREDIT, GRANT, Input, Output
 
 FULL = 64 * 1024  # bytes: what a pipe holds
+BLOCK = 4 * FULL  # bytes of output in one piece
 
 
 class Command:
@@ -66,7 +66,7 @@ class Client:
         self.waits = waits
         self.error = error
         self.over = asyncio.get_running_loop().create_future()
-        self.output = Output(command, command.stdout, self.send, self.over.set_result)
+        self.output = Output(command, command.stdout, self.send, self.over.set_result, BLOCK)
 
     async def send(self, data: bytes) -> int:
         self.is_asked.set()
@@ -191,7 +191,7 @@ async def test_closing_tells_nobody_and_reads_no_more(is_sending):
 
 @played
 async def test_who_writes_without_end_leaves_others_their_turn(monkeypatch):
-    monkeypatch.setattr(os, "read", lambda *_: bytes(pipes.BLOCK))  # the pipe is always full
+    monkeypatch.setattr(os, "read", lambda *_: bytes(BLOCK))  # the pipe is always full
     with commanding() as command:
         client = Client(command)
         command.write(b"something")
