@@ -71,7 +71,7 @@ class Exec:
         command = await self._keepers.start(permit, argv, environment, milliseconds / 1000, has_input=has_input)
         running = Running(session, command, permit.limits.output)
         session.cleanups.push_async_callback(running.close)  # when RESULT has been sent
-        await session.opened(credit=CREDIT, timeout_ms=milliseconds)
+        await session.opened(credit=CREDIT if has_input else 0, timeout_ms=milliseconds)
         result = await running.result()
         session.audit.update(_audited(result))
         return result
@@ -149,7 +149,7 @@ class Running:
                 self._stdin.end()
                 self._feed()
             elif message.kind is Kind.SIGNAL:
-                self._signal(message.fields.text("signal", most=8))
+                self._signal(message.fields.get("signal"))
             elif message.kind is Kind.CANCEL:
                 self._command.end("cancelled")
             else:
@@ -161,8 +161,8 @@ class Running:
             self._feeding = asyncio.create_task(self._stdin.run())
             self._feeding.add_done_callback(self._heard)
 
-    def _signal(self, name: str) -> None:
-        if name not in SIGNALS:
+    def _signal(self, name: object) -> None:
+        if not isinstance(name, str) or name not in SIGNALS:
             raise OperationError("bad_message", f"SIGNAL of none of {', '.join(SIGNALS)}")
         self._command.signal(SIGNALS[name])
 

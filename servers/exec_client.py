@@ -154,9 +154,12 @@ class Command:
     async def communicate(self, stdin: Bytes = b"", limit: int | None = MOST_OUTPUT) -> Finished:
         """Send all of the command's stdin, and return what it wrote when it has ended.
 
-        Raise OperationError (too_large) if it writes more than `limit` bytes, stdout and stderr together.
+        Raise OperationError (too_large) if it writes more than `limit` bytes, stdout and stderr together, and ValueError for
+        `stdin` after `write_eof`.
         """
         rest = memoryview(stdin).cast("B")
+        if rest and self._at_eof:
+            raise ValueError("communicate() with stdin after write_eof()")
         collected: dict[Stream, bytearray] = {"stdout": bytearray(), "stderr": bytearray()}
         while self.result is None or self._output:
             for stream, data in self._take():

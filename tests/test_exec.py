@@ -359,6 +359,7 @@ async def test_a_mebibyte_of_arguments_ends_the_connection():
     [
         (Kind.OPEN, {"operation": "exec", "name": "it"}),
         (Kind.SIGNAL, {"signal": "STKFLT"}),
+        (Kind.SIGNAL, {"signal": ["TERM"]}),
         (Kind.SIGNAL, {}),
         (Kind.HELLO, {}),
     ],
@@ -369,9 +370,19 @@ async def test_what_has_no_place_while_a_command_runs_ends_it_and_the_connection
         await peer.say(Kind.OPEN, operation="exec", name="it")
         await peer.hears(Kind.OPENED)
         await peer.say(kind, **fields)
-        await peer.hears(Kind.ERROR)
-        if kind is not Kind.SIGNAL or fields:
-            assert await peer.ended()
+        await peer.hears(Kind.ERROR, code="bad_message")
+        assert await peer.ended()
+
+
+@pytest.mark.parametrize("kind", [Kind.DATA, Kind.END])
+@played
+async def test_a_command_without_input_is_granted_none(kind):
+    async with served(permit("/bin/sleep")) as server, speaking(server, greeted=True) as peer:
+        await peer.say(Kind.OPEN, operation="exec", name="it", arguments=["60"], no_input=True)
+        await peer.hears(Kind.OPENED, credit=0)
+        await peer.say(kind)
+        await peer.hears(Kind.ERROR, code="bad_message")
+        assert await peer.ended()
 
 
 @played

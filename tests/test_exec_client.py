@@ -180,7 +180,9 @@ async def test_no_more_is_written_than_there_is_credit_for():
         await command.write_eof()
         with pytest.raises(ValueError, match="after write_eof"):
             await command.write(b"")
-        assert (await command.wait()).status == 0
+        with pytest.raises(ValueError, match="after write_eof"):
+            await command.communicate(b"more")
+        assert (await command.communicate()).result.status == 0
 
 
 @played
