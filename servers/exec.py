@@ -36,14 +36,9 @@ if TYPE_CHECKING:
     from .messages import Fields
     from .permits import Permits
 
-# What a client may send to its command, by name: what ends it, and what many programs take as a wish.
-SIGNALS: Final = {
-    name: getattr(signal, f"SIG{name}")
-    for name in ("HUP", "INT", "QUIT", "TERM", "KILL", "USR1", "USR2", "CONT", "STOP", "TSTP", "ALRM", "WINCH")
-}
+SIGNAL_NUMBERS: Final = {name: getattr(signal, f"SIG{name}") for name in messages.SIGNALS}
 # Who reads output in a pager takes nothing for as long as he looks at it: the command waits, and its own time is limited.
 LIMITS: Final = aio.Limits(write_timeout=None)
-MOST_ARGUMENTS: Final = 16 * 1024  # in number; their length is what a control message may have
 
 
 class Exec:
@@ -59,7 +54,7 @@ class Exec:
 
     async def exec(self, session: ServerSession, asked: Fields) -> dict[str, Any]:
         """Run a command: its output as it comes, and at last how it ended."""
-        name, given = asked.text("name"), asked.texts("arguments", most=MOST_ARGUMENTS)
+        name, given = asked.text("name"), asked.texts("arguments", most=messages.MAX_CONTROL)  # a message has room for no more
         session.audit.update(arguments=shlex.join(given))
         if session.going_away:
             raise OperationError("going_away")
@@ -162,9 +157,9 @@ class Running:
             self._feeding.add_done_callback(self._heard)
 
     def _signal(self, name: object) -> None:
-        if not isinstance(name, str) or name not in SIGNALS:
-            raise OperationError("bad_message", f"SIGNAL of none of {', '.join(SIGNALS)}")
-        self._command.signal(SIGNALS[name])
+        if not isinstance(name, str) or name not in SIGNAL_NUMBERS:
+            raise OperationError("bad_message", f"SIGNAL of none of {', '.join(SIGNAL_NUMBERS)}")
+        self._command.signal(SIGNAL_NUMBERS[name])
 
     async def _grant(self, count: int) -> None:
         await self._session.send(Kind.CREDIT, credit=count)

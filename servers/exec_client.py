@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from . import messages, session
 from .errors import OperationError
-from .messages import Fields, Kind
+from .messages import SIGNALS, Fields, Kind
 
 if TYPE_CHECKING:
     from .session import ClientSession
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 MOST_OUTPUT: Final = 64 * 1024 * 1024  # bytes that `run` collects unless told: of a command that writes without end
 HELD: Final = 1024 * 1024  # bytes of output that a writer puts aside: as much as the largest message there is by default
 PIECE_COST: Final = 256  # bytes that a piece costs besides
-SIGNALS: Final = ("HUP", "INT", "QUIT", "TERM", "KILL", "USR1", "USR2", "CONT", "STOP", "TSTP", "ALRM", "WINCH")
 REASONS: Final = ("exited", "signaled", "timeout", "limit", "cancelled", "drained")
 UNKNOWN_SIGNAL: Final = 127  # the number of a signal that only the server's system has
 
@@ -125,7 +124,7 @@ class Command:
             await self._client.send(Kind.END, size=self._sent)
 
     async def signal(self, name: str) -> None:
-        """Send the command's processes a signal, one of `SIGNALS`; raise ValueError for another."""
+        """Send the program and its process group a signal, one of `SIGNALS`; raise ValueError for another."""
         if name not in SIGNALS:
             raise ValueError(f"{name!r} is not one of {', '.join(SIGNALS)}")
         if self.result is None:

@@ -49,6 +49,8 @@ class Kind(enum.IntEnum):
 
 
 BYTES: Final = frozenset({Kind.DATA, Kind.DATA_STDERR, Kind.PING, Kind.PONG})  # whose body is no JSON
+# What a SIGNAL may name: what ends a command, and what many programs take as a wish.
+SIGNALS: Final = ("HUP", "INT", "QUIT", "TERM", "KILL", "USR1", "USR2", "CONT", "STOP", "TSTP", "ALRM", "WINCH")
 
 
 class Fields(dict[str, Any]):

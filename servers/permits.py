@@ -41,7 +41,6 @@ PATH: Final = "/usr/local/bin:/usr/bin:/bin"
 
 # OPEN has 64 KiB of JSON, with the other fields; the kernel takes 128 KiB for one string (execve(2)).
 MOST_BYTES: Final = 60 * 1024  # of all arguments, each with its NUL
-MOST_ARGUMENTS: Final = 16 * 1024
 LONGEST_MATCHED: Final = 4096  # characters: patterns with two repeats take the square of it, and the event loop waits
 LONGEST_VALUE: Final = 4096  # characters of a variable: a path, as long as one can be
 MOST_PROCESSES: Final = 1 << 16
@@ -118,8 +117,6 @@ class Permit:
 
         Raise OperationError: bad_request for what no program can be given, too_large, not_allowed.
         """
-        if len(given) > MOST_ARGUMENTS:
-            raise OperationError("too_large", f"{len(given)} arguments, and {MOST_ARGUMENTS} may be")
         if (size := sum(map(_size, given))) > MOST_BYTES:
             raise OperationError("too_large", f"{size} bytes of arguments, and {MOST_BYTES} may be")
         if self.forms is not None and any(len(argument) > LONGEST_MATCHED for argument in given):

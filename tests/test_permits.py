@@ -301,7 +301,7 @@ def test_any_arguments_are_passed_on_as_they_came(tmp_path):
         (["\ud800"], "bad_request"),
         (["a" * 4000] * 16, "too_large"),
         (["\u20ac" * 4000] * 6, "too_large"),  # three bytes each
-        ([""] * (permits.MOST_ARGUMENTS + 1), "too_large"),
+        ([""] * (permits.MOST_BYTES + 1), "too_large"),
     ],
 )
 def test_what_no_program_can_be_given_is_refused(tmp_path, text, given, code):
