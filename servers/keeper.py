@@ -100,6 +100,7 @@ class Keeper:
         self._poll = select.poll()
         self._deadline = 0.0
         self._look_at = 0.0
+        self._looked = 0.0  # seconds that the last look took, or the last kill
 
     def main(self) -> None:
         """Keep commands until the server is gone and nothing of the last one is left."""
@@ -219,8 +220,11 @@ class Keeper:
             self._run.denied.add(denied)
 
     def _reap(self, run: Run) -> bool:
-        """Wait for what has ended; False when no child is left, and that was the command."""
-        until = time.monotonic() + REAP_SECONDS
+        """Wait for what has ended; False when no child is left, and that was the command.
+
+        There is as much time for that as for looking at what has ended: 20,000 of it would be looked at for minutes.
+        """
+        until = time.monotonic() + REAP_SECONDS + self._looked
         while time.monotonic() < until:
             try:
                 pid, status, usage = os.wait4(-1, os.WNOHANG)
@@ -246,6 +250,7 @@ class Keeper:
             self._weigh(run)
         if run.kill_at is not None and now >= run.kill_at:
             self._kill(run)
+        self._looked = time.monotonic() - now
 
     def _weigh(self, run: Run) -> None:
         """Look at what all its processes take together."""
