@@ -20,6 +20,8 @@ import stat
 from collections.abc import Callable
 from typing import Final
 
+from . import libc
+
 Opener = Callable[[int, bytes, int], int]
 
 TRIES: Final = 128  # while others rename, the kernel gives up at a ".." rather than be wrong: 4 times in 100 at worst, measured
@@ -37,7 +39,7 @@ class _How(ctypes.Structure):
 
 
 # The C library has no function for it until glibc 2.43. Plain integers travel as int; declaring the types costs 1 us a call.
-_syscall = ctypes.CDLL(None, use_errno=True).syscall
+_syscall = libc.LIBRARY.syscall
 _NUMBER: Final = ctypes.c_long(_OPENAT2)
 _SIZE: Final = ctypes.c_size_t(ctypes.sizeof(_How))
 
@@ -68,7 +70,7 @@ def kernel(directory: int, path: bytes, flags: int) -> int:
         number = ctypes.get_errno()
         if number not in (errno.EAGAIN, errno.EINTR):
             break
-    raise _error(number)
+    raise libc.oserror(number)
 
 
 def walk(directory: int, path: bytes, flags: int) -> int:
@@ -103,7 +105,7 @@ def _descend(held: list[int], path: bytes) -> bytes:
         if stat.S_ISLNK(os.fstat(held[-1]).st_mode):
             links += 1
             if links > LINKS_MAX:
-                raise _error(errno.ELOOP)
+                raise libc.oserror(errno.ELOOP)
             parts += _parts(_target(held.pop()))[::-1]
     return part
 
@@ -112,7 +114,7 @@ def _stay_or_climb(held: list[int], part: bytes) -> None:
     os.stat(b".", dir_fd=held[-1])  # ENOTDIR for what is no directory, EACCES for one that may not be searched
     if part == b"..":
         if len(held) == 1:
-            raise _error(errno.EXDEV)
+            raise libc.oserror(errno.EXDEV)
         os.close(held.pop())
 
 
@@ -126,9 +128,5 @@ def _target(link: int) -> bytes:
 
 def _parts(path: bytes) -> list[bytes]:
     if path.startswith(b"/"):
-        raise _error(errno.EXDEV)
+        raise libc.oserror(errno.EXDEV)
     return path.split(b"/")
-
-
-def _error(number: int) -> OSError:
-    return OSError(number, os.strerror(number))

@@ -21,6 +21,8 @@ import sys
 from collections.abc import Iterable
 from typing import Final
 
+from . import libc
+
 # Numbers of the calls, the same on every machine but Alpha; the C library has no functions for them.
 _CREATE_RULESET: Final = 444
 _ADD_RULE: Final = 445
@@ -45,14 +47,14 @@ _FILES: Final = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 5: (1 << 
 _NETWORK: Final = {4: 0b11}  # TCP: bind, connect
 _SCOPES: Final = {6: 0b11}  # abstract Unix sockets and signals: only to what is in the same sandbox, or deeper
 
-_libc = ctypes.CDLL(None, use_errno=True)
+_syscall = libc.LIBRARY.syscall
 
 
 def version() -> int:
     """Return the ABI version of the running kernel's Landlock, 0 where there is none or where it is switched off."""
     if sys.platform != "linux":
         return 0
-    abi: int = _libc.syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), _VERSION)
+    abi: int = _syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), _VERSION)
     return max(0, abi)
 
 
@@ -68,7 +70,7 @@ def create(network: bool) -> int:
     abi = version()
     handled = struct.pack("QQQ", _known(_FILES, abi), 0 if network else _known(_NETWORK, abi), _known(_SCOPES, abi))
     # An older kernel takes a structure that is longer than its own if the rest is zero, and it is.
-    return _checked(_libc.syscall(_CREATE_RULESET, handled, ctypes.c_size_t(len(handled)), 0))
+    return libc.checked(_syscall(_CREATE_RULESET, handled, ctypes.c_size_t(len(handled)), 0))
 
 
 def grant(ruleset: int, path: str, rights: int) -> str:
@@ -81,7 +83,7 @@ def grant(ruleset: int, path: str, rights: int) -> str:
         if not stat.S_ISDIR(os.fstat(held).st_mode):
             rights &= _OF_FILES
         rule = struct.pack("=Qi", rights & _known(_FILES, version()), held)
-        _checked(_libc.syscall(_ADD_RULE, ruleset, _PATH_BENEATH, rule, 0))
+        libc.checked(_syscall(_ADD_RULE, ruleset, _PATH_BENEATH, rule, 0))
         return os.readlink(f"/proc/self/fd/{held}")
     except OSError as error:
         error.filename = path
@@ -97,11 +99,4 @@ def grant_what_exists(ruleset: int, paths: Iterable[str], rights: int) -> list[s
 
 def restrict(ruleset: int) -> None:
     """Hold the calling thread, and what it starts, to `ruleset` for good; raise OSError, EPERM without no-new-privs."""
-    _checked(_libc.syscall(_RESTRICT_SELF, ruleset, 0))
-
-
-def _checked(result: int) -> int:
-    if result < 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
-    return result
+    libc.checked(_syscall(_RESTRICT_SELF, ruleset, 0))

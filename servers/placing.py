@@ -8,7 +8,6 @@ take a name at any moment. Therefore the kernel refuses a name that is there, in
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import fcntl
 import os
@@ -18,14 +17,13 @@ import unicodedata
 from collections.abc import Iterator
 from typing import Final
 
+from . import libc
 from .errors import OperationError
 
 LOCK_SECONDS: Final = 10.0  # the server's own hold it for as long as it takes to list a directory
 LOCK_LOOKS_SECONDS: Final = 0.005  # between two tries; flock itself would wait without end for a program that keeps it
 RENAME_NOREPLACE: Final = 1  # linux/fs.h
 OTHER_DEVICE: Final = "this server takes no uploads to another file system than that of its root"
-
-_LIBC: Final = ctypes.CDLL(None, use_errno=True)
 
 
 def place(source_directory: int, source: str, directory: int, name: str, *, replace: bool) -> None:
@@ -122,8 +120,6 @@ def _rename_new(source_directory: int, source: bytes, directory: int, name: byte
 
 
 def _renameat2(source_directory: int, source: bytes, directory: int, name: bytes) -> None:
-    if not hasattr(_LIBC, "renameat2"):  # neither glibc 2.28 nor newer
-        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
-    if _LIBC.renameat2(source_directory, source, directory, name, RENAME_NOREPLACE):
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
+    if not hasattr(libc.LIBRARY, "renameat2"):  # neither glibc 2.28 nor newer
+        raise libc.oserror(errno.ENOSYS)
+    libc.checked(libc.LIBRARY.renameat2(source_directory, source, directory, name, RENAME_NOREPLACE))

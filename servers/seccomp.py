@@ -20,6 +20,8 @@ import struct
 import sys
 from typing import Final, NamedTuple
 
+from . import libc
+
 _MACHINES: Final = {"x86_64": (0, 0xC000003E, 317), "aarch64": (1, 0xC00000B7, 277)}  # column below, AUDIT_ARCH_, seccomp(2)
 _NONE: Final = -1  # AArch64 has no calls that newer ones have replaced
 _NUMBERS: Final = {
@@ -229,14 +231,10 @@ def program(*, network: bool, files: bool, modes: bool, listen: bool, keeper: tu
 
 _SET_MODE_FILTER, _GET_ACTION_AVAIL = 1, 2
 _NEW_LISTENER, _WAIT_KILLABLE_RECV = 1 << 3, 1 << 5  # the latter: 5.19 and newer
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def _seccomp(operation: int, flags: int, argument: bytes) -> int:
-    result: int = _libc.syscall(_SECCOMP, operation, flags, argument)
-    if result < 0:
-        raise OSError(ctypes.get_errno(), "seccomp")
-    return result
+    return libc.checked(libc.LIBRARY.syscall(_SECCOMP, operation, flags, argument))
 
 
 def available() -> bool:

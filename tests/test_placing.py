@@ -296,6 +296,6 @@ def test_another_file_system(there, monkeypatch, replace):
 
 
 def test_a_c_library_without_renameat2(there, monkeypatch):
-    monkeypatch.setattr(placing, "_LIBC", object())
+    monkeypatch.setattr(placing.libc, "LIBRARY", object())
     there.place("name")
     assert there.code("name") == "exists"
