@@ -101,7 +101,7 @@ class Places:
             name = b"/proc/%d/fd/%d" % (attempt.thread, arguments[0]) if path is None else self._name(attempt, directory, path)
             held = os.open(name, os.O_PATH | nofollow)
         except OSError as error:
-            return error.errno or errno.EPERM, ""
+            return errno.EBADF if path is None else error.errno or errno.EPERM, ""
         try:
             place = os.readlink(b"/proc/self/fd/%d" % held)
             if not (place + b"/").startswith(self._changeable) and place.startswith(b"/"):

@@ -164,7 +164,7 @@ def test_modes_are_changed_where_it_may_write(caller, call, place):
     [
         ("chmod", (b"write/missing", 0), errno.ENOENT),
         ("chmod", (0, 0), errno.EFAULT),
-        ("fchmod", (1 << 20, 0), errno.ENOENT),
+        ("fchmod", (1 << 20, 0), errno.EBADF),
     ],
 )
 def test_modes_of_what_is_not_there(caller, call, arguments, number):
