@@ -101,24 +101,18 @@ async def many(path: str, count: int) -> None:
 
 async def held(path: str, server: Serving, seconds: float) -> tuple[int, bool]:
     """Let an endless command wait for its reader; return by how much the server grew, and whether the command stood still."""
-    before = memory(server.process.pid)
+    before = server.memory()
     async with exec_client.connect(path=path) as client, client.start("yes") as command:
         await command.read()
         await asyncio.sleep(1)
         written = [written_by("/usr/bin/yes")]
         await asyncio.sleep(seconds)
         written.append(written_by("/usr/bin/yes"))
-        growth = memory(server.process.pid) - before
+        growth = server.memory() - before
         with contextlib.suppress(OperationError):
             await command.cancel()
             await command.wait()
     return growth, written[0] == written[1] > 0
-
-
-def memory(pid: int) -> int:
-    """Return the bytes of memory that are a process's own."""
-    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    return sum(int(number) << 10 for number in re.findall(r"^Private_\w+: +(\d+)", text, re.MULTILINE))
 
 
 def written_by(program: str) -> int:
@@ -158,12 +152,12 @@ def measure(server: Serving, path: str, options: argparse.Namespace) -> list[str
     wrong = []
     asyncio.run(many(path, WARM_UP))
     time.sleep(SETTLE_SECONDS)
-    before, small = descriptors(tree(server.process.pid)), memory(server.process.pid)
+    before, small = descriptors(tree(server.process.pid)), server.memory()
     began = time.monotonic()
     asyncio.run(many(path, options.commands))
     seconds = time.monotonic() - began
     time.sleep(SETTLE_SECONDS)
-    after, growth = descriptors(tree(server.process.pid)), memory(server.process.pid) - small
+    after, growth = descriptors(tree(server.process.pid)), server.memory() - small
     print(
         f"{options.commands} commands in {seconds:.0f} s; descriptors {before} before, {after} after; {growth >> 10} KiB more"
     )

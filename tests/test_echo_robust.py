@@ -10,55 +10,23 @@ import select
 import shutil
 import socket
 import ssl
-import struct
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import sockdiag
-from serving import Serving, is_echoed, serving
+from serving import Serving, is_echoed, poll, serving
 from vectors import frame
+from wires import read_all, reset
 
 LOOPS = ["asyncio", "uvloop"]
 LIMIT = 1 << 20
 EXCHANGE = frame(b"first") + frame(b"") + frame(b"third")
 BAD = b"\xff" * 4
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 10) -> None:
-    """Wait for what happens in another process."""
-    latest = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < latest
-        time.sleep(0.005)
-
-
-def descriptors(server: Serving) -> int:
-    return len(os.listdir(f"/proc/{server.process.pid}/fd"))
-
-
-def user_memory(server: Serving) -> int:
-    """Bytes that this process alone has."""
-    lines = Path(f"/proc/{server.process.pid}/smaps_rollup").read_text().splitlines()
-    return sum(int(line.split()[1]) << 10 for line in lines if line.startswith("Private_"))
-
-
-def read_all(raw: socket.socket) -> bytes:
-    """Read up to the end, or to a reset."""
-    data = b""
-    with contextlib.suppress(ConnectionResetError):
-        while more := raw.recv(1 << 16):
-            data += more
-    return data
-
-
-def reset(raw: socket.socket) -> None:
-    raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    raw.close()
 
 
 @pytest.fixture(scope="module", params=LOOPS)
@@ -74,10 +42,10 @@ def server(shared) -> Iterator[Serving]:
     """The same; others are served meanwhile and afterwards, and no descriptor is left."""
     with shared.connect() as other:
         assert is_echoed(other)
-        before = descriptors(shared)
+        before = shared.descriptors()
         yield shared
         assert is_echoed(other)
-        eventually(lambda: descriptors(shared) == before)
+        poll(lambda: shared.descriptors() == before)
 
 
 # Ends
@@ -209,9 +177,9 @@ def test_a_peer_that_never_reads_costs_no_more_than_promised(loop, size):
     with serving(*options) as server, contextlib.ExitStack() as stack:
         raws = [stack.enter_context(server.connect()) for _ in range(peers)]
         assert all(map(is_echoed, raws))
-        before = user_memory(server)
+        before = server.memory()
         never_read(raws, size)
-        assert user_memory(server) - before < peers * ((size if size == LIMIT else 0) + (1 << 20))
+        assert server.memory() - before < peers * ((size if size == LIMIT else 0) + (1 << 20))
         try:
             memory = sockdiag.of_server(int(server.address.rpartition(":")[2]))
         except OSError as error:
@@ -225,12 +193,12 @@ def test_a_peer_that_never_reads_costs_no_more_than_promised(loop, size):
 def test_what_a_peer_had_sent_is_free_when_it_is_gone(loop):
     size = 16 << 20
     with serving("--loop", loop) as server:
-        before = user_memory(server)
+        before = server.memory()
         for _ in range(3):
             with server.connect() as raw:
                 raw.sendall(frame(bytes(size))[:-1])
-                eventually(lambda: user_memory(server) - before > 0.9 * size)
-            eventually(lambda: user_memory(server) - before < 0.1 * size)
+                poll(lambda: server.memory() - before > 0.9 * size)
+            poll(lambda: server.memory() - before < 0.1 * size)
 
 
 # Descriptors

@@ -8,7 +8,6 @@ import os
 import random
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import time
@@ -19,7 +18,8 @@ from pathlib import Path
 import pytest
 import trustme
 from serving import FASTFRAME, Serving, poll, serving
-from sessions import NONCE, PATIENCE, TOKEN
+from sessions import PATIENCE, TOKEN
+from wires import HELLO, hear, message, read_all, reset
 
 from fastframe.servers.messages import Kind
 
@@ -46,32 +46,8 @@ program = "/bin/cat"
 """
 
 
-def message(kind: int, body: bytes = b"", **fields: object) -> bytes:
-    payload = bytes([kind]) + (json.dumps(fields).encode() if fields or not body else body)
-    return struct.pack(">I", len(payload)) + payload
-
-
-HELLO = message(Kind.HELLO, version=1, nonce=NONCE)
-
-
 def opened(name: str, *given: str, **fields: object) -> bytes:
     return message(Kind.OPEN, operation="exec", name=name, arguments=given, **fields)
-
-
-def hear(raw: socket.socket) -> tuple[int, bytes]:
-    (length,) = struct.unpack(">I", receive(raw, 4))
-    payload = receive(raw, length)
-    return payload[0], payload[1:]
-
-
-def receive(raw: socket.socket, count: int) -> bytes:
-    data = bytearray()
-    while len(data) < count:
-        more = raw.recv(count - len(data))
-        if not more:
-            raise EOFError(data)
-        data += more
-    return bytes(data)
 
 
 def result(raw: socket.socket) -> dict:
@@ -200,8 +176,7 @@ def test_nothing_is_left_when_the_client_goes(shared, marked, name, how):
     raw.sendall(HELLO + opened(name, "-c", hide(marked)))
     marked.poll(4)
     if how == "reset":
-        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        raw.close()
+        reset(raw)
     elif how == "end":
         raw.shutdown(socket.SHUT_WR)
     elif how == "cancel":
@@ -292,9 +267,7 @@ def test_a_stream_that_is_cut_anywhere_ends_its_command(shared, cut):
     with shared.connect() as raw:
         raw.sendall(everything[:cut])
         raw.shutdown(socket.SHUT_WR)
-        with contextlib.suppress(ConnectionError):
-            while raw.recv(1 << 16):
-                pass
+        read_all(raw)
     assert run_raw(shared, "echo still there") == b"still there\n"
 
 
@@ -312,24 +285,19 @@ def test_garbage_after_the_handshake_concerns_nobody_else(shared, seed):
     with shared.connect() as raw, contextlib.suppress(ConnectionError):
         raw.sendall(HELLO + opened("cat") + random.Random(seed).randbytes(10_000))
         raw.shutdown(socket.SHUT_WR)
-        while raw.recv(1 << 16):
-            pass
+        read_all(raw)
     assert run_raw(shared, "echo still there") == b"still there\n"
 
 
 def test_a_reader_that_pauses_holds_the_command_in_bounded_memory(shared):
-    def memory() -> int:
-        lines = Path(f"/proc/{shared.process.pid}/smaps_rollup").read_text().splitlines()
-        return sum(int(line.split()[1]) << 10 for line in lines if line.startswith("Private_"))
-
     run_raw(shared, "head -c 9000000 /dev/zero")
-    before = memory()
+    before = shared.memory()
     with shared.connect() as raw:
         raw.sendall(HELLO + opened("sh", "-c", "exec cat /dev/zero", no_input=True))
         sizes = [0]
 
         def stands_still() -> bool:
-            sizes.append(memory())
+            sizes.append(shared.memory())
             return len(sizes) > 10 and sizes[-1] == sizes[-10]
 
         poll(stands_still)

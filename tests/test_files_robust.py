@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 from serving import FASTFRAME, Serving, poll, serving
-from sessions import NONCE
+from wires import HELLO, hear, message, read_all, reset
 
 from fastframe.servers import transfer
 from fastframe.servers.messages import Kind
@@ -30,12 +30,6 @@ DATA = b"hello world!"
 BIG = 1 << 30
 
 
-def message(kind: int, body: bytes = b"", **fields: object) -> bytes:
-    payload = bytes([kind]) + (json.dumps(fields).encode() if fields or not body else body)
-    return struct.pack(">I", len(payload)) + payload
-
-
-HELLO = message(Kind.HELLO, version=1, nonce=NONCE)
 GET = HELLO + message(Kind.OPEN, operation="get", name="hi")
 
 
@@ -52,22 +46,6 @@ def sent(data: bytes = DATA) -> bytes:
 PUT = HELLO + opened_put("cut", replace=True) + sent()
 
 
-def hear(raw: socket.socket) -> tuple[int, bytes]:
-    (length,) = struct.unpack(">I", receive(raw, 4))
-    payload = receive(raw, length)
-    return payload[0], payload[1:]
-
-
-def receive(raw: socket.socket, count: int) -> bytes:
-    data = b""
-    while len(data) < count:
-        more = raw.recv(count - len(data))
-        if not more:
-            raise EOFError(data)
-        data += more
-    return data
-
-
 def outcome(raw: socket.socket) -> str:
     """Hear up to the end of an operation; return its code."""
     while True:
@@ -76,33 +54,11 @@ def outcome(raw: socket.socket) -> str:
             return json.loads(body).get("code", "done")
 
 
-def read_all(raw: socket.socket) -> bytes:
-    data = b""
-    with contextlib.suppress(ConnectionResetError):
-        while more := raw.recv(1 << 16):
-            data += more
-    return data
-
-
 def messages_of(data: bytes) -> Iterator[tuple[int, bytes]]:
     """Yield what whole messages are in `data`."""
     while len(data) >= 4 and len(data) >= 4 + (length := struct.unpack(">I", data[:4])[0]):
         yield data[4], data[5 : 4 + length]
         data = data[4 + length :]
-
-
-def reset(raw: socket.socket) -> None:
-    raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    raw.close()
-
-
-def descriptors(server: Serving) -> int:
-    return len(os.listdir(f"/proc/{server.process.pid}/fd"))
-
-
-def memory(server: Serving) -> int:
-    lines = Path(f"/proc/{server.process.pid}/smaps_rollup").read_text().splitlines()
-    return sum(int(line.split()[1]) << 10 for line in lines if line.startswith("Private_"))
 
 
 def is_served(server: Serving) -> bool:
@@ -135,10 +91,10 @@ def server(shared) -> Iterator[Serving]:
     """The same; others are served afterwards, and no descriptor is left."""
     server, _ = shared
     assert is_served(server)
-    before = descriptors(server)
+    before = server.descriptors()
     yield server
     assert is_served(server)
-    poll(lambda: descriptors(server) <= before)
+    poll(lambda: server.descriptors() <= before)
 
 
 # Ends and garbage
@@ -299,14 +255,14 @@ def test_who_never_reads_costs_little_and_is_cut(tmp_path, digest, block):
     os.truncate(tmp_path / "big", BIG)
     with files(tmp_path, "--write-timeout", "0.5") as server, contextlib.ExitStack() as stack:
         assert is_served(server)
-        before = memory(server)
+        before = server.memory()
         raws = [stack.enter_context(server.connect()) for _ in range(10)]
         for raw in raws:
             raw.sendall(HELLO + message(Kind.OPEN, operation="get", name="big", digest=digest, block=block))
         assert "writes_overdue" in server.logged("ended by their limits")
-        assert memory(server) - before < len(raws) * (4 << 20)
+        assert server.memory() - before < len(raws) * (4 << 20)
         assert is_served(server)
-        poll(lambda: descriptors(server) < 20)
+        poll(lambda: server.descriptors() < 20)
         assert server.end()[0] == 0
 
 

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from serving import poll
 
 from fastframe.servers import digests, offload, placing
 from fastframe.servers.errors import OperationError
@@ -102,14 +103,6 @@ def one_by_one(*functions):
         return next(left)(*arguments)
 
     return call
-
-
-def eventually(condition) -> None:
-    """Wait for what happens in another process."""
-    latest = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < latest
-        time.sleep(0.005)
 
 
 # Whole or not at all
@@ -500,7 +493,7 @@ def test_another_connection_has_it(there):
 def test_another_process_has_it_and_is_killed_while_it_writes(there):
     command = [sys.executable, "-c", ELSEWHERE, str(there.path), repr(dataclasses.astuple(FILE))]
     with subprocess.Popen(command) as process:
-        eventually(lambda: there.staging.size_of(FILE) > 100)
+        poll(lambda: there.staging.size_of(FILE) > 100)
         with refused("busy"):
             there.staging.open(FILE)
         process.kill()
@@ -516,7 +509,7 @@ def test_another_process_has_it_and_is_killed_while_it_writes(there):
 def test_what_another_process_has_does_not_expire(there, monkeypatch):
     command = [sys.executable, "-c", ELSEWHERE, str(there.path), repr(dataclasses.astuple(FILE))]
     with subprocess.Popen(command) as process:
-        eventually(lambda: there.staging.size_of(FILE) > 0)
+        poll(lambda: there.staging.size_of(FILE) > 0)
         later(monkeypatch, 1e9)
         assert there.staging.remove_expired() == 0
         process.kill()
