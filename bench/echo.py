@@ -31,7 +31,7 @@ from .measure import STEADY_MEMCPY, machine
 from .native import c_program
 from .processes import BenchError, Client, Server, client, on_core, serving, two_cores
 from .race import TURN_NS, Race, race, runner
-from .report import add_file_options, save, say, size_text
+from .report import add_file_options, names_of, save, say, size_text
 from .workloads import some_payloads
 
 KIB, MIB = 1 << 10, 1 << 20
@@ -106,7 +106,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
         epilog="example: fastframe bench echo --only c,callback --sizes 64,16KiB --json echo.json",
     )
     parser.add_argument("--quick", action="store_true", help="three sizes and short turns: half a minute, once all is compiled")
-    parser.add_argument("--only", type=names, default=[], metavar="NAME,...", help=f"some of: {', '.join(ECHOES)}")
+    parser.add_argument("--only", type=names_of(chosen), default=[], metavar="NAME,...", help=f"some of: {', '.join(ECHOES)}")
     parser.add_argument("--sizes", type=numbers, metavar="SIZE,...", help="of payloads (default: 64,1KiB,16KiB,1MiB)")
     parser.add_argument("--windows", type=numbers, default=WINDOWS, metavar="N,...", help="frames outstanding (default: 1,64)")
     parser.add_argument("--repetitions", type=whole_number, metavar="N", help=f"turns of each (default: {REPETITIONS})")
@@ -120,15 +120,6 @@ def parse(argv: list[str]) -> argparse.Namespace:
     args = parser.parse_args(argv)
     args.sizes = args.sizes or (QUICK_SIZES if args.quick else SIZES)
     return args
-
-
-def names(text: str) -> list[str]:
-    parts = text.split(",")
-    try:
-        chosen(parts)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-    return parts
 
 
 def numbers(text: str) -> list[int]:

@@ -28,7 +28,7 @@ from .exectables import exec_markdown, print_exec
 from .measure import Results, machine, spread
 from .pairs import family
 from .processes import BenchError
-from .report import add_file_options, save, say, size_text
+from .report import add_file_options, names_of, save, say, size_text
 from .transfer import ended_by_signals, file_size
 
 MIB: Final = 1 << 20
@@ -92,7 +92,11 @@ def parse(argv: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--quick", action="store_true", help="fewer and shorter turns, less output")
     parser.add_argument(
-        "--only", type=names, default=[], metavar="NAME,...", help=f"posix_spawn and some of: {', '.join(list(CONTENDERS)[1:])}"
+        "--only",
+        type=names_of(chosen),
+        default=[],
+        metavar="NAME,...",
+        help=f"posix_spawn and some of: {', '.join(list(CONTENDERS)[1:])}",
     )
     parser.add_argument("--turns", type=whole_number, metavar="N", help=f"of each (default: {TURNS})")
     parser.add_argument(
@@ -105,15 +109,6 @@ def parse(argv: list[str]) -> argparse.Namespace:
     args.turns = args.turns or (QUICK_TURNS if args.quick else TURNS)
     args.seconds = QUICK_SECONDS if args.quick else SECONDS
     return args
-
-
-def names(text: str) -> list[str]:
-    parts = text.split(",")
-    try:
-        chosen(parts)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-    return parts
 
 
 def new_report(args: argparse.Namespace) -> Row:

@@ -32,7 +32,7 @@ from .entry import LeftOutError
 from .measure import Results, machine, spread
 from .pairs import Direction, Folders, Job, Runs, Sink, Turn
 from .processes import BenchError
-from .report import add_file_options, save, say, size_text
+from .report import add_file_options, names_of, save, say, size_text
 from .transferfiles import SOURCE, WARM, check, check_room, clear, make_files
 from .transfers import ANYHOW, CONTENDERS, DIGESTS, chosen, missing_digests, versions
 from .transfertables import print_transfer, transfer_markdown
@@ -95,7 +95,11 @@ def parse(argv: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--quick", action="store_true", help=f"a file of {size_text(QUICK_SIZE)}, fewer chunk sizes and turns")
     parser.add_argument(
-        "--only", type=names, default=[], metavar="NAME,...", help=f"sendfile and some of: {', '.join(list(CONTENDERS)[1:])}"
+        "--only",
+        type=names_of(chosen),
+        default=[],
+        metavar="NAME,...",
+        help=f"sendfile and some of: {', '.join(list(CONTENDERS)[1:])}",
     )
     parser.add_argument("--size", type=file_size, metavar="SIZE", help="of the file, such as 300MiB (default: 2GiB)")
     parser.add_argument("--chunks", type=numbers, metavar="SIZE,...", help="(default: 1KiB,4KiB,16KiB,64KiB,256KiB,1MiB,4MiB)")
@@ -109,15 +113,6 @@ def parse(argv: list[str]) -> argparse.Namespace:
     args.chunks = args.chunks or (QUICK_CHUNKS if args.quick else CHUNKS)
     args.repetitions = args.repetitions or (QUICK_REPETITIONS if args.quick else REPETITIONS)
     return args
-
-
-def names(text: str) -> list[str]:
-    parts = text.split(",")
-    try:
-        chosen(parts)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-    return parts
 
 
 def file_size(text: str) -> int:
