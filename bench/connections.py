@@ -24,14 +24,14 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from .bars import connection_verdicts
-from .echo import Speech, client_of, client_program, names, whole_number
+from .echo import Speech, client_of, client_program, whole_number
 from .echoes import ECHOES, Echo, chosen, versions
 from .echotables import connections_markdown, print_connections
 from .entry import LeftOutError
 from .measure import machine
 from .processes import BenchError, Server, Turn, on_core, serving, two_cores
 from .race import TURN_NS, Race, Runs, race, runner
-from .report import add_file_options, save, say
+from .report import add_file_options, names_of, save, say
 from .workloads import some_payloads
 
 COUNT: Final = 10_000
@@ -102,7 +102,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--tls", action="store_true", help="over TLS, with a certificate made by trustme; ours on asyncio only")
     parser.add_argument(
         "--only",
-        type=names,
+        type=names_of(chosen),
         default=["callback", "stream"],
         metavar="NAME,...",
         help="as for bench echo (default: callback,stream)",

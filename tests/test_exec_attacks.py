@@ -34,7 +34,9 @@ async def test_input_that_nobody_reads_is_held_in_as_many_bytes_as_it_has(traced
         await peer.hears(Kind.OPENED)
         await peer.say(Kind.DATA, bytes(100_000))  # more than the pipe holds
         await peer.say(Kind.PING, b"heard")
-        assert await peer.hear() == (Kind.PONG, b"heard")
+        while (heard := await peer.hear())[0] is Kind.CREDIT:
+            pass
+        assert heard == (Kind.PONG, b"heard")
         before, _ = tracemalloc.get_traced_memory()
         for number in range(times):
             await peer.say(Kind.DATA, data)
