@@ -1,6 +1,7 @@
 """The keepers of a server: one for each command that runs, kept for the next command of the same permit.
 
-A keeper takes 3 ms to make, since it goes into its sandbox, and a command 1 ms: so keepers wait for the next one a while.
+A keeper takes 3 ms to make, since it goes into its sandbox, and a command 1 ms: so keepers wait for the next one a while. A
+sandbox grants the files that were there when it was made. Programs and logs are replaced: then their keepers are, too.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from .permits import Permit
 
 IDLE_SECONDS: Final = 60.0  # that a keeper waits for its next command; it takes 2 MiB
+MOST_SECONDS: Final = (
+    60.0  # of one keeper: what the system replaces meanwhile, as the linker's cache, no command of it can read
+)
 MOST_RUNS: Final = 1000  # of one keeper: what its process spends itself counts to RLIMIT_CPU
 DRAIN_SECONDS: Final = 1.0  # for the RESULT of a command that is ended by a drain to reach its client
 PIPE_SIZE: Final = 1024 * 1024  # bytes, the most that anybody may have: who writes much is woken less often
@@ -33,6 +37,9 @@ PIPE_SIZE: Final = 1024 * 1024  # bytes, the most that anybody may have: who wri
 NO_ROOM: Final = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ETOOMANYREFS})
 LOST: Final = "what ran the command has ended"
 TOO_LONG: Final = frozenset({errno.E2BIG, errno.EMSGSIZE})
+
+# Device and number of each file or directory; a sandbox holds on to what it grants, so that no other gets that number.
+Places = tuple[tuple[int, int] | None, ...]
 
 
 class Command:
@@ -115,10 +122,13 @@ class Keepers:
         await asyncio.to_thread(self._nursery.wait)
 
     async def _keeper(self, permit: Permit) -> _Keeper:
+        places = _places(permit)
         while idle := self._idle[permit.name]:
-            if (keeper := idle.pop()).is_here:
+            if (keeper := idle.pop()).suits(places):
                 return keeper
-        keeper = _Keeper(self._connect(), permit, self._free)
+            keeper.leave()
+            self._all.discard(keeper)
+        keeper = _Keeper(self._connect(), permit, places, self._free)
         self._all.add(keeper)
         try:
             await keeper.ready
@@ -165,12 +175,14 @@ class Keepers:
 class _Keeper:
     """The server's end of one keeper. It calls `on_free(self)` for each `start`, when it has failed or nothing is left."""
 
-    def __init__(self, connection: socket.socket, permit: Permit, on_free: Callable[[_Keeper], object]) -> None:
+    def __init__(self, connection: socket.socket, permit: Permit, places: Places, on_free: Callable[[_Keeper], object]) -> None:
         connection.setblocking(False)
         self.permit = permit
+        self.places = places
         self.command: Command | None = None  # which runs, or is being started
         self.is_here = True
         self._loop = asyncio.get_running_loop()
+        self._began = self._loop.time()
         self._channel = Channel(connection)
         self._on_free = on_free
         self.ready: asyncio.Future[None] = self._loop.create_future()
@@ -178,6 +190,11 @@ class _Keeper:
         self.is_resting = False  # since the last sweep
         self._loop.add_reader(self._channel.fileno(), self._hear)
         self.tell({"permit": _described(permit)})
+
+    def suits(self, places: Places) -> bool:
+        """Tell whether it is there, and its sandbox is what a new one would be. What is missing now, the command will miss."""
+        same = all(now in (then, None) for then, now in zip(self.places, places, strict=True))
+        return self.is_here and same and self._loop.time() - self._began < MOST_SECONDS
 
     def start(self, order: dict[str, Any], *, has_input: bool) -> Command:
         """Start a command, whose `ended` says if that fails; raise OperationError if there is no room for its pipes."""
@@ -268,6 +285,20 @@ class _Keeper:
             else:
                 command.ended.set_result(outcome)
         self._on_free(self)
+
+
+def _places(permit: Permit) -> Places:
+    """Return what the names that a permit has lead to now."""
+    sandbox = permit.sandbox
+    return tuple(map(_place, (permit.directory, *(() if sandbox is None else sandbox.read + sandbox.write))))
+
+
+def _place(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _described(permit: Permit) -> dict[str, Any]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 import tracemalloc
 from collections.abc import Iterator
 
 import pytest
-from executing import permit, served
+from executing import executing, permit, served
 from sessions import played, speaking
 
+from fastframe.servers import keepers
 from fastframe.servers.messages import Kind
+from fastframe.servers.permits import Sandbox
 
 MIB = 1 << 20
 
@@ -44,3 +47,42 @@ async def test_input_that_nobody_reads_is_held_in_as_many_bytes_as_it_has(traced
                 await peer.say(Kind.PING, beside)
                 await peer.hear()
         assert tracemalloc.get_traced_memory()[0] - before < MIB
+
+
+# What else happens on the machine.
+
+
+@played
+async def test_files_that_are_replaced_between_two_commands(tmp_path):
+    log, program = tmp_path / "log", tmp_path / "program"
+    log.write_text("old")
+    shutil.copy("/bin/cat", program)
+    async with executing(permit(str(program), sandbox=Sandbox(read=(str(program), str(log))))) as client:
+        assert (await client.run("it", str(log))).stdout == b"old"
+        log.rename(tmp_path / "log.1")
+        log.write_text("new")
+        assert (await client.run("it", str(log))).stdout == b"new"
+        program.unlink()
+        shutil.copy("/bin/tac", program)
+        assert (await client.run("it", str(log))).stdout == b"new"
+
+
+@pytest.mark.parametrize("sandboxed", [True, False])
+@played
+async def test_a_directory_that_is_made_again_between_two_commands(tmp_path, sandboxed):
+    place = tmp_path / "place"
+    place.mkdir()
+    sandbox = Sandbox(write=(str(place),)) if sandboxed else False
+    async with executing(permit("/bin/sh", sandbox=sandbox, directory=str(place))) as client:
+        for _ in range(2):
+            assert (await client.run("it", "-c", "echo > file; echo *")).stdout == b"file\n"
+            shutil.rmtree(place)
+            place.mkdir()
+
+
+@played
+async def test_a_keeper_is_used_again_and_not_for_ever(monkeypatch):
+    async with executing(permit("/bin/sh", sandbox=False)) as client:
+        first, second = [(await client.run("it", "-c", "echo $PPID")).stdout for _ in "12"]
+        monkeypatch.setattr(keepers, "MOST_SECONDS", 0.0)
+        assert first == second != (await client.run("it", "-c", "echo $PPID")).stdout
