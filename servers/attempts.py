@@ -57,6 +57,7 @@ class Places:
         self._changeable: tuple[bytes, ...] = ()
         self._known: set[tuple[bytes, bool]] = set()
         self._memory = _Memory()
+        self.refused = b""  # the last place that was
 
     def add(self, path: str, rights: int) -> None:
         root = os.fsencode(path).rstrip(b"/") + b"/"
@@ -105,6 +106,7 @@ class Places:
         try:
             place = os.readlink(b"/proc/self/fd/%d" % held)
             if not (place + b"/").startswith(self._changeable) and place.startswith(b"/"):
+                self.refused = place
                 return errno.EACCES, "write"
             _change_mode(held, arguments[1 if path is None else path + 1] & 0o7777)
         except OSError as error:
@@ -147,7 +149,10 @@ class Places:
             return True  # a pipe or memory, opened again by /proc/self/fd; Landlock knows of files only
         if place == b"/dev/tty":
             return True  # refused, but every shell tries it first of all: a report that always says so says nothing
-        return (place + b"/").startswith(self._writable if write else self._readable)
+        if (place + b"/").startswith(self._writable if write else self._readable):
+            return True
+        self.refused = place
+        return False
 
 
 def _change_mode(held: int, mode: int) -> None:

@@ -160,6 +160,11 @@ class Confinement:
             seccomp.let_pass(self.listener, attempt)
         return denied
 
+    @property
+    def refused(self) -> str:
+        """The file or directory of the last "read" or "write" that `answer` returned, as the kernel calls it."""
+        return os.fsdecode(self._places.refused)
+
     def close(self) -> None:
         """Give the descriptors back; what then waits for an answer fails with ENOSYS."""
         for descriptor in (self._ruleset, self.listener):

@@ -69,13 +69,14 @@ class Exec:
         await session.opened(credit=CREDIT if has_input else 0, timeout_ms=milliseconds)
         result = await running.result()
         session.audit.update(_audited(result))
+        del result["refused"]  # paths of this machine are for its operator alone
         return result
 
 
 def _audited(result: dict[str, Any]) -> dict[str, object]:
     """Return what the log says of how a command ended: what is the same for most is left out."""
     told = {key: result[key] for key in ("reason", "status", "signal", "limit")}
-    told |= {"denied": ",".join(result["denied"]), "left": result["left"] or None}
+    told |= {"denied": ",".join(result["denied"]), "refused": ", ".join(result["refused"]), "left": result["left"] or None}
     return {key: value for key, value in told.items() if value not in (None, "")}
 
 

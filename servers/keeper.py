@@ -37,6 +37,7 @@ from .confinement import Confinement
 LOOK_SECONDS: Final = 0.05  # between two looks at what a command's processes take; a look takes 0.1 ms
 LINGER_SECONDS: Final = 0.25  # that processes have to end by themselves once the program has: `tee` behind a shell's `>(...)`
 REAP_SECONDS: Final = 0.25  # of waiting for what has ended, at most: who forks without end may be as fast as that
+MOST_REFUSED: Final = 8  # files that are told to the operator: enough to see what a list lacks
 KILL_SECONDS: Final = 0.01  # until what has been killed should be gone; else it is done again
 SPARE_PROCESSES: Final = 1024  # for what else this user starts, see `_limit_all`
 SPARE_CPU: Final = 1  # second over the limit, in which a look finds out: the kernel's SIGKILL does not say why
@@ -61,6 +62,7 @@ class Run:
         self.kill_at: float | None = None
         self.left = 0  # processes that were killed after the program itself had ended
         self.denied: set[str] = set()
+        self.refused: dict[str, None] = {}  # the first files of that, for the operator
         self.user_seconds = self.system_seconds = 0.0
         self.peak_memory = 0  # bytes: of the largest process, or of all that were there at one look
 
@@ -71,7 +73,7 @@ class Run:
         self.peak_memory = max(self.peak_memory, usage.ru_maxrss * 1024)
 
     def ending(self) -> dict[str, Any]:
-        """Return how it ended, as RESULT says it."""
+        """Return how it ended, as RESULT says it, and `refused` for the log."""
         assert self.status is not None
         code = os.waitstatus_to_exitcode(self.status)
         limit = self.limit or (LIMIT_SIGNALS.get(-code, "") or SHELL_LIMITS.get(code, "") if not self.reason else "")
@@ -82,6 +84,7 @@ class Run:
             "signal": None if code >= 0 else _name(-code),
             "limit": limit,
             "denied": sorted(self.denied),
+            "refused": list(self.refused),
             "left": self.left,
             "user_seconds": round(self.user_seconds, 6),
             "system_seconds": round(self.system_seconds, 6),
@@ -218,6 +221,9 @@ class Keeper:
     def _answer(self) -> None:
         if (denied := self._confinement.answer()) and self._run is not None:
             self._run.denied.add(denied)
+            if denied != "network" and len(self._run.refused) < MOST_REFUSED:
+                place = self._confinement.refused.encode(errors="backslashreplace").decode()
+                self._run.refused[f"{denied} {place}"] = None
 
     def _reap(self, run: Run) -> bool:
         """Wait for what has ended; False when no child is left, and that was the command.

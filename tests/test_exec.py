@@ -275,6 +275,19 @@ async def test_what_the_sandbox_refuses_is_named(command, denied):
 
 
 @played
+async def test_the_operator_reads_which_files_were_refused(tmp_path, caplog):
+    odd = tmp_path / "od\nd"
+    odd.write_text("secret")
+    with caplog.at_level(logging.INFO):
+        async with executing(sh()) as client:
+            done = await client.run("it", "-c", f"cat /etc/passwd; echo > /tmp/{HERE_I_WAS}; cat '{odd}' /etc/passwd")
+    assert "refused" not in vars(exec_client.Result)["__dataclass_fields__"]
+    assert done.result.denied == ("read", "write")
+    (line,) = [record.fields for record in caplog.records if record.msg == "operation"]
+    assert line["refused"] == f"read /etc/passwd, write /tmp, read {odd}"
+
+
+@played
 async def test_without_a_sandbox_all_is_there():
     async with executing(permit("/bin/cat", sandbox=False)) as client:
         done = await client.run("it", "/etc/passwd")

@@ -92,7 +92,7 @@ async def test_one_keeper_for_commands_that_follow_each_other():
 @played
 async def test_a_keeper_for_each_command_that_runs_and_each_permit():
     async with keeping() as keepers:
-        commands = [await start(keepers, "sleep 0.05; exit 3") for _ in range(5)]
+        commands = [await start(keepers, "sleep 0.5; exit 3") for _ in range(5)]
         assert len(set(pids(keepers))) == 5
         assert [(await ended(command))["status"] for command in commands] == [3] * 5
         await run(keepers, "exit", sh(name="other"))
