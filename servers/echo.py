@@ -11,6 +11,7 @@ import argparse
 import functools
 import os
 import sys
+from collections.abc import Iterable
 
 from fastframe import EndOfStreamError, FrameBatch, FrameError, aio, sync
 
@@ -86,14 +87,19 @@ def client_main(argv: list[str]) -> int:
     except Unreachable as error:
         return host.fail(error)
     with stream:
-        for payload in payloads:
-            try:
-                stream.send(payload, timeout=options.timeout)
-                answer = stream.recv(timeout=options.timeout)
-            except EndOfStreamError:
-                return host.fail("the server hung up before it answered")
-            except (FrameError, OSError) as error:
-                return host.fail(error)
-            sys.stdout.buffer.write(answer + b"\n")
-            sys.stdout.buffer.flush()
+        return _ask(stream, payloads, options.timeout)
+
+
+def _ask(stream: sync.FrameSocket, payloads: Iterable[bytes], timeout: float) -> int:
+    """Send each payload and print its answer; return the exit status."""
+    for payload in payloads:
+        try:
+            stream.send(payload, timeout=timeout)
+            answer = stream.recv(timeout=timeout)
+        except EndOfStreamError:
+            return host.fail("the server hung up before it answered")
+        except (FrameError, OSError) as error:
+            return host.fail(error)
+        sys.stdout.buffer.write(answer + b"\n")
+        sys.stdout.buffer.flush()
     return 0

@@ -196,7 +196,9 @@ def serve_main(argv: list[str]) -> int:
         description="Run the commands that a list permits for `fastframe exec`, until SIGTERM or Ctrl-C.",
         epilog="example: fastframe serve exec --config exec.toml --tokens tokens --tls-cert server.pem --host 0.0.0.0",
     )
-    parser.add_argument("--config", required=True, metavar="FILE", help="the list: TOML, see docs/exec.md")
+    parser.add_argument(
+        "--config", required=True, metavar="FILE", help=f"the list: TOML, described in docs/exec.md, as {permits.EXAMPLE}"
+    )
     parser.add_argument("--allow-root", action="store_true", help="run, and run commands, as root")
     arguments.add_service_options(parser)
     arguments.add_server_options(parser, LIMITS)

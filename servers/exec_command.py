@@ -68,6 +68,17 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         "Status 124: it took longer than it may; 128 + N: signal N ended it; 255: it could not be run, or the server ended it.",
         epilog="example: fastframe exec build.example:9000 --tls --token ~/.fastframe-token -- ls -l",
     )
+    _add_options(parser)
+    options = _with_words(parser, argv)
+    options.asked = {"environment": dict(options.env), "timeout": options.time_limit}
+    try:
+        exec_client.request(options.words[0], options.words[1:], **options.asked)
+    except OperationError as error:
+        parser.error(logs.escape(error.message))
+    return options
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
     arguments.add_client_options(parser)
     parser.add_argument("words", nargs="*", metavar="NAME", help="what the server's list calls the command, and its arguments")
     parser.add_argument("-n", "--no-stdin", action="store_true", help="give it no input, and read none here")
@@ -91,13 +102,6 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     arguments.add_token_option(parser)
     parser.add_argument("--json", action="store_true", help="tell how it ended as a line of JSON, the last on standard error")
     parser.add_argument("--quiet", action="store_true", help="do not tell how it ended")
-    options = _with_words(parser, argv)
-    options.asked = {"environment": dict(options.env), "timeout": options.time_limit}
-    try:
-        exec_client.request(options.words[0], options.words[1:], **options.asked)
-    except OperationError as error:
-        parser.error(logs.escape(error.message))
-    return options
 
 
 def _with_words(parser: argparse.ArgumentParser, argv: list[str]) -> argparse.Namespace:
