@@ -222,3 +222,9 @@ def test_the_example_units_are_understood(tmp_path):
         names.append(str(tmp_path / unit.name))
     result = subprocess.run(["systemd-analyze", "verify", *names], capture_output=True, text=True, timeout=30, check=False)
     assert (result.returncode, result.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("unit", sorted(UNITS.glob("*.service")), ids=lambda unit: unit.name)
+def test_no_reload_ends_a_server(unit):
+    lines = [line for line in unit.read_text().splitlines() if not line.startswith("#")]
+    assert any(line.startswith("ExecReload=") for line in lines) <= any("--tls-cert" in line for line in lines)
