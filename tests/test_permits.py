@@ -404,7 +404,7 @@ def example(tmp_path):
         ("echo", ["$(id)", "-n", "*"]),
         ("date", ["-u"]),
         ("count", ["1000000"]),
-        ("disk", ["-h", "/"]),
+        ("disk", ["-h"]),
         ("logs", ["-l"]),
         ("tail", ["-n", "10", "--", "dpkg.log", "auth.log"]),
         ("tail", ["-n", "10", "--"]),
