@@ -54,7 +54,14 @@ def _reason(error: OSError | EndOfStreamError | UnicodeError, options: argparse.
     if isinstance(error, TimeoutError) and error.errno is None:
         return f"no answer within {options.timeout:g} s"
     if isinstance(error, EndOfStreamError) or not str(error):  # asyncio has no words for a TLS handshake that is broken off
-        return "the server hung up" + (": it may have no TLS" if tls.is_wanted(options) else ": it may want --tls")
+        return f"the server hung up: it may {_wish(options)}"
     if isinstance(error, ssl.SSLError | socket.gaierror) or error.errno is None:
         return error.strerror or str(error)
     return os.strerror(error.errno)  # asyncio's text repeats the address
+
+
+def _wish(options: argparse.Namespace) -> str:
+    """Return what most often makes a server hang up on a client with these options."""
+    if not tls.is_wanted(options):
+        return "want --tls"
+    return "have no TLS, or want --tls-cert" if options.tls_cert is None else "have no TLS, or not know the certificate"

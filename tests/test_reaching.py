@@ -53,7 +53,9 @@ def test_somebody_who_says_nothing(said, command):
     assert told == f"fastframe: cannot connect to {address}: no answer within 0.1 s\n"
 
 
-@pytest.mark.parametrize(("options", "hint"), [([], "it may want --tls"), (["--tls"], "it may have no TLS")])
+@pytest.mark.parametrize(
+    ("options", "hint"), [([], "it may want --tls"), (["--tls"], "it may have no TLS, or want --tls-cert")]
+)
 @pytest.mark.parametrize("command", COMMANDS[:2], ids=" ".join)
 def test_a_server_that_hangs_up(said, command, options, hint):
     with socket.create_server(("127.0.0.1", 0)) as listener:
