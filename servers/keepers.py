@@ -87,6 +87,7 @@ class Keepers:
         self._idle: defaultdict[str, list[_Keeper]] = defaultdict(list)  # by permit
         self._running: Counter[str] = Counter()  # by permit
         self._all: set[_Keeper] = set()
+        self._over_at: float | None = None  # when a drain has to be over, by the loop's clock
         self._sweep()
 
     async def start(
@@ -105,10 +106,14 @@ class Keepers:
             self._running[permit.name] -= 1
             raise
         order = {"program": permit.program, "argv": argv, "environment": environment, "seconds": seconds}
-        return keeper.start(order, has_input=has_input)
+        command = keeper.start(order, has_input=has_input)
+        if self._over_at is not None:  # its keeper was made meanwhile
+            keeper.drain(self._over_at - asyncio.get_running_loop().time())
+        return command
 
     def drain(self, grace: float) -> None:
         """Have commands end in time for their RESULT to be sent before `grace` seconds are over."""
+        self._over_at = asyncio.get_running_loop().time() + grace
         for keeper in self._all:
             keeper.drain(grace)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import tracemalloc
 from collections.abc import Iterator
 
 import pytest
-from executing import executing, permit, served
+from executing import executing, permit, served, until
 from sessions import played, speaking
 
 from fastframe.servers import keepers
@@ -86,3 +87,18 @@ async def test_a_keeper_is_used_again_and_not_for_ever(monkeypatch):
         first, second = [(await client.run("it", "-c", "echo $PPID")).stdout for _ in "12"]
         monkeypatch.setattr(keepers, "MOST_SECONDS", 0.0)
         assert first == second != (await client.run("it", "-c", "echo $PPID")).stdout
+
+
+@played
+async def test_a_drain_ends_commands_that_are_only_being_started():
+    async with served(permit("/bin/sleep", grace=0.1)) as server, speaking(server, greeted=True) as peer:
+        await peer.say(Kind.OPEN, operation="exec", name="it", arguments=["60"], no_input=True)
+        keepers_of = server._keepers
+        await until(lambda: keepers_of._running["it"])
+        assert not any(keeper.command for keeper in keepers_of._all)
+        closing = asyncio.create_task(server.close(1.5))
+        await peer.hears(Kind.GOAWAY)
+        await peer.hears(Kind.OPENED)
+        await peer.hears(Kind.RESULT, reason="drained")
+        await peer.stream.close()
+        await closing
