@@ -48,7 +48,7 @@ _OWN: Final = (  # where a path means the process that uses it, and not the one 
 )
 
 
-class Places:
+class Grants:
     """What is granted, by name: enough to say what the kernel refuses, not to refuse it."""
 
     def __init__(self) -> None:

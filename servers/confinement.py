@@ -24,7 +24,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from . import landlock, libc, seccomp
-from .attempts import Places
+from .attempts import Grants
 
 # What programs need to start, and nothing that is private to a machine: no /etc as a whole, no home, no /tmp. Links need no
 # grant, only what they lead to: /etc/alternatives is of no use to them.
@@ -83,7 +83,7 @@ class Confinement:
         self._landlocked = landlock.version() > 0
         self._ruleset = landlock.create(network) if self._landlocked else -1
         self._report = report_opens and self._landlocked
-        self._places = Places()
+        self._grants = Grants()
         if self._ruleset >= 0:
             try:
                 self._grant(read, write)
@@ -96,20 +96,20 @@ class Confinement:
         wanted = ((write, landlock.WRITE), (read, landlock.READ))
         for paths, rights in wanted:
             for path in paths:
-                self._places.add(landlock.grant(self._ruleset, path, rights), rights)
+                self._grants.add(landlock.grant(self._ruleset, path, rights), rights)
         for paths, rights in ((system, landlock.READ), (DEVICES, landlock.DEVICE)):
             for path in landlock.grant_what_exists(self._ruleset, paths, rights):
-                self._places.add(path, rights)
+                self._grants.add(path, rights)
 
     def enter(self) -> None:
         """Confine the calling thread, and what it starts, for good; `listener` is to be polled from now on. Raise OSError.
 
         The whole process can no longer be traced, nor dump its memory: the thread is in reach of what it starts.
         """
-        _prctl(_PR_SET_DUMPABLE, 0)
-        _prctl(_PR_CAP_AMBIENT, _CLEAR_ALL)
+        libc.prctl(_PR_SET_DUMPABLE, 0)
+        libc.prctl(_PR_CAP_AMBIENT, _CLEAR_ALL)
         libc.checked(libc.LIBRARY.capset(*_NO_CAPABILITIES))
-        _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+        libc.prctl(_PR_SET_NO_NEW_PRIVS, 1)
         if self._ruleset >= 0:
             landlock.restrict(self._ruleset)
             os.close(self._ruleset)
@@ -146,12 +146,12 @@ class Confinement:
             seccomp.refuse(self.listener, attempt, errno.EACCES)
             return "network"
         if attempt.call in seccomp.MODES:
-            error, denied = self._places.change_mode(attempt)
+            error, denied = self._grants.change_mode(attempt)
             seccomp.refuse(self.listener, attempt, error)
             return denied
         denied = ""
         try:
-            denied = self._places.refuses(attempt)
+            denied = self._grants.refuses(attempt)
             if denied and not seccomp.waits(self.listener, attempt):
                 denied = ""  # what was read may have been another process's
         except (OSError, ValueError):
@@ -171,7 +171,3 @@ class Confinement:
             if descriptor >= 0:
                 os.close(descriptor)
         self._ruleset = self.listener = -1
-
-
-def _prctl(option: int, value: int) -> None:
-    libc.checked(libc.LIBRARY.prctl(option, *map(ctypes.c_ulong, (value, 0, 0, 0))))

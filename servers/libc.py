@@ -16,5 +16,10 @@ def checked(result: int) -> int:
     return result
 
 
+def prctl(option: int, value: int) -> None:
+    """Change something of the calling thread or its process; raise OSError."""
+    checked(LIBRARY.prctl(option, *map(ctypes.c_ulong, (value, 0, 0, 0))))
+
+
 def oserror(number: int) -> OSError:
     return OSError(number, os.strerror(number))

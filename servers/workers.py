@@ -11,7 +11,6 @@ a socket for each (SO_REUSEPORT) it would not.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import functools
 import logging
 import os
@@ -22,7 +21,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from . import logs, metrics
+from . import libc, logs, metrics
 from .arguments import UsageError
 from .board import Board
 from .life import PULSE, Job, Orders, Server
@@ -279,7 +278,7 @@ def _become(child: Child, parent: int) -> NoReturn:
     """Be `child`, in the process that was forked for it. What the parent was about to do must not happen here, too."""
     status = 1
     try:
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, child.orphaned)
+        libc.prctl(PR_SET_PDEATHSIG, child.orphaned)
         if os.getppid() == parent:  # else it died before that
             status = child.work()
     except BaseException:

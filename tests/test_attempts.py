@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from fastframe.servers import landlock
-from fastframe.servers.attempts import Places
+from fastframe.servers.attempts import Grants
 from fastframe.servers.seccomp import Attempt
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it reads what Linux has of a thread")
@@ -28,14 +28,14 @@ class Caller:
 
     def __init__(self, top: Path) -> None:
         self.top = top
-        self.places = Places()
+        self.grants = Grants()
         for name, rights in (("read", landlock.READ), ("write", landlock.WRITE), ("outside", None)):
             (top / name).mkdir()
             (top / name / "file").write_text("text")
             (top / name / "file").chmod(0o644)
             if rights is not None:
-                self.places.add(str(top / name), rights)
-        self.places.add("/dev/null", landlock.DEVICE)
+                self.grants.add(str(top / name), rights)
+        self.grants.add("/dev/null", landlock.DEVICE)
         (top / "link").symlink_to("outside/file")
         self._memory: list[object] = []
 
@@ -45,7 +45,7 @@ class Caller:
         return Attempt(0, threading.get_native_id(), call, tuple(number & 0xFFFFFFFFFFFFFFFF for number in numbers))
 
     def refuses(self, call: str, *arguments: bytes | int) -> str:
-        return self.places.refuses(self.attempt(call, *arguments))
+        return self.grants.refuses(self.attempt(call, *arguments))
 
     def _address(self, data: bytes) -> int:
         self._memory.append(ctypes.create_string_buffer(data))
@@ -151,7 +151,7 @@ def test_modes_are_changed_where_it_may_write(caller, call, place):
     file = os.open(f"{place}/file", os.O_RDONLY)
     path = os.fsencode(f"{place}/file")
     arguments = {"chmod": (path, 0o751), "fchmod": (file, 0o751)}.get(call, (HERE, path, 0o751, 0))
-    outcome = caller.places.change_mode(caller.attempt(call, *arguments))
+    outcome = caller.grants.change_mode(caller.attempt(call, *arguments))
     os.close(file)
     if place == "write":
         assert (outcome, mode(f"{place}/file")) == ((0, ""), 0o751)
@@ -168,13 +168,13 @@ def test_modes_are_changed_where_it_may_write(caller, call, place):
     ],
 )
 def test_modes_of_what_is_not_there(caller, call, arguments, number):
-    assert caller.places.change_mode(caller.attempt(call, *arguments)) == (number, "")
+    assert caller.grants.change_mode(caller.attempt(call, *arguments)) == (number, "")
 
 
 def test_a_mode_goes_where_a_link_leads_unless_it_is_the_links(caller):
     (caller.top / "write/link").symlink_to("../outside/file")
     follow = caller.attempt("fchmodat2", HERE, b"write/link", 0o600, 0)
-    assert caller.places.change_mode(follow) == (errno.EACCES, "write")
+    assert caller.grants.change_mode(follow) == (errno.EACCES, "write")
     itself = caller.attempt("fchmodat2", HERE, b"write/link", 0o600, NO_FOLLOW)
-    assert caller.places.change_mode(itself) == (errno.EOPNOTSUPP, "")  # links have none
+    assert caller.grants.change_mode(itself) == (errno.EOPNOTSUPP, "")  # links have none
     assert mode("outside/file") == 0o644

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import sys
 
 import pytest
 
@@ -17,3 +18,9 @@ def test_a_call_that_fails_raises_what_it_set():
     with pytest.raises(FileNotFoundError, match="No such file or directory") as info:
         libc.checked(libc.LIBRARY.chdir(b"/nonexistent"))
     assert info.value.errno == errno.ENOENT
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it is Linux's")
+def test_prctl_refuses_what_the_kernel_does_not_know():
+    with pytest.raises(OSError, match="Invalid argument"):
+        libc.prctl(-1, 0)
