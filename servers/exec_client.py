@@ -47,7 +47,7 @@ class Result:
 
     reason: str  # one of REASONS: `exited` and `signaled` if the server had nothing to do with it
     status: int | None  # with which the program exited
-    signal: str | None  # which ended it instead, as "TERM"
+    signal: str | None  # which ended it instead, as "TERM", or as "35" if it has no name
     limit: str  # which it was over, if that is the reason: cpu, memory, processes, file_size, output
     denied: tuple[str, ...]  # what the sandbox refused at least once: network, read, write
     left: int  # processes that the program left behind, which were killed
@@ -377,6 +377,8 @@ def _seconds(fields: Fields, name: str) -> float:
 
 
 def _signal_number(name: str) -> int:
+    if name.isdecimal() and int(name) < signals.NSIG:  # most real-time signals have no name
+        return int(name)
     return getattr(signals, f"SIG{name}", UNKNOWN_SIGNAL)
 
 

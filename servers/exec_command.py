@@ -282,7 +282,7 @@ def remarks(result: Result, timeout: float) -> list[str]:
         "drained": "the server is ending",
     }
     ending = [
-        f"killed by SIG{result.signal}" if result.signal else "",
+        f"killed by {_signal_name(result.signal)}" if result.signal else "",
         reasons.get(result.reason, result.reason),
     ]
     remarks = [
@@ -291,6 +291,10 @@ def remarks(result: Result, timeout: float) -> list[str]:
         f"processes that it left behind, and that were killed: {result.left}" if result.left else "",
     ]
     return [logs.escape(remark) for remark in remarks if remark]
+
+
+def _signal_name(name: str) -> str:
+    return f"signal {name}" if name.isdecimal() else f"SIG{name}"
 
 
 def exit_status(result: Result) -> int:

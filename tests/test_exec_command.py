@@ -89,6 +89,7 @@ def test_output_is_as_it_came():
 ENDS = {
     "a status": ({"status": 3}, 3, ""),
     "a signal": ({"reason": "signaled", "status": None, "signal": "SEGV"}, 139, "killed by SIGSEGV"),
+    "a signal without a name": ({"reason": "signaled", "status": None, "signal": "35"}, 163, "killed by signal 35"),
     "no time": ({"reason": "timeout", "status": None, "signal": "TERM"}, 124, "killed by SIGTERM: timeout after 60 s"),
     "no time, and a status": ({"reason": "timeout", "status": 1}, 124, "timeout after 60 s"),
     "memory": (
