@@ -163,7 +163,7 @@ class Confinement:
     @property
     def refused(self) -> str:
         """The file or directory of the last "read" or "write" that `answer` returned, as the kernel calls it."""
-        return os.fsdecode(self._places.refused)
+        return os.fsdecode(self._grants.refused)
 
     def close(self) -> None:
         """Give the descriptors back; what then waits for an answer fails with ENOSYS."""

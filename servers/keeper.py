@@ -241,8 +241,8 @@ class Keeper:
             run.count(usage)
             if pid == run.pid:
                 run.status = status
-                linger = time.monotonic() + LINGER_SECONDS
-                run.kill_at = linger if run.kill_at is None else min(linger, run.kill_at)
+                if run.kill_at is None:  # else it is being ended, and the others have what is left of its grace
+                    run.kill_at = time.monotonic() + LINGER_SECONDS
         return True
 
     def _watch(self, run: Run) -> None:

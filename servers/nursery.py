@@ -24,6 +24,7 @@ from .channel import Channel
 from .descendants import Descendants
 
 PR_SET_DUMPABLE: Final = 4  # prctl(2)
+END_SECONDS: Final = 10.0  # for the nursery to end behind its keepers, which kill what they have left at once
 # -P: what lies in the directory that the server was started in is no module of ours.
 START: Final = """
 import sys
@@ -65,8 +66,12 @@ class Nursery:
         self._channel.close()
 
     def wait(self) -> int:
-        """Return its exit status when it has ended."""
-        return self.process.wait()
+        """Return its exit status when it has ended. It is killed if it does not, stopped by somebody, say."""
+        try:
+            return self.process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return self.process.wait()
 
 
 def main(descriptor: int) -> None:

@@ -6,8 +6,11 @@ taken up to what was granted (CREDIT), which is granted again as the command rea
 
 from __future__ import annotations
 
+import array
 import asyncio
+import fcntl
 import os
+import termios
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final
 
@@ -43,6 +46,7 @@ class Output:
         self._loop = asyncio.get_running_loop()
         self._sending: asyncio.Task[None] | None = None
         self._is_at_end = False  # when the last piece was sent
+        self._rest: int | None = None  # bytes that were there when the command ended: what comes later is somebody else's
         self.is_over = False
         self.size = 0  # bytes sent
         self._loop.add_reader(descriptor, self.read)
@@ -69,11 +73,15 @@ class Output:
 
     def _read(self) -> bytes | None:
         """Return what is there, b"" if nothing more will come, None if something may."""
-        is_over = self._command.ended.done()  # before the last read: all that was written is there then
+        if self._rest is None and self._command.ended.done():
+            self._rest = _waiting(self._descriptor)
         try:
-            return os.read(self._descriptor, self._block)
+            data = os.read(self._descriptor, self._block if self._rest is None else min(self._block, self._rest))
         except BlockingIOError:
-            return b"" if is_over else None  # then somebody outside of the command holds the other end
+            return None
+        if self._rest is not None:
+            self._rest -= len(data)
+        return data
 
     async def _send_all(self, data: bytes | None) -> None:
         while data:
@@ -171,3 +179,10 @@ class Input:
             await ready
         finally:
             loop.remove_writer(descriptor)
+
+
+def _waiting(descriptor: int) -> int:
+    """Return how many bytes a pipe holds."""
+    count = array.array("i", [0])
+    fcntl.ioctl(descriptor, termios.FIONREAD, count)
+    return count[0]

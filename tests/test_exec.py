@@ -188,6 +188,16 @@ async def test_a_command_has_so_much_time(most, asked):
 
 
 @played
+async def test_what_a_cancelled_program_leaves_has_the_rest_of_its_grace():
+    child = "trap 'sleep 0.5; echo cleaned; exit' TERM; echo ready; while :; do :; done"
+    async with executing(sh(grace=30)) as client, client.start("it", "-c", f'sh -c "{child}" & wait') as command:
+        await command.read()
+        await command.cancel()
+        assert b"".join([bytes(data) async for stream, data in command if stream == "stdout"]) == b"cleaned\n"
+        assert (command.result.reason, command.result.left) == ("cancelled", 0)
+
+
+@played
 async def test_what_a_program_leaves_behind_ends_with_it_and_does_not_hold_the_answer():
     left = "setsid sh -c 'trap \"\" TERM HUP; sleep 60 & setsid sleep 60' & sleep 60 & echo started"
     async with executing(sh()) as client:

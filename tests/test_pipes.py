@@ -134,6 +134,20 @@ async def test_the_end_of_the_command_is_the_end_although_somebody_else_holds_th
 
 
 @played
+async def test_what_somebody_else_goes_on_to_write_is_none_of_the_command():
+    with commanding() as command:
+        client = Client(command, waits=True)
+        command.write(b"last")
+        command.ended.set_result({})
+        client.output.read()
+        await client.is_asked.wait()
+        command.write(b"somebody else's")
+        client.may_take.release()
+        assert await client.ends() is None
+        assert client.pieces == [b"last"]
+
+
+@played
 async def test_the_command_ends_while_its_output_waits_for_its_turn():
     with commanding() as command:
         client = Client(command, waits=True)
