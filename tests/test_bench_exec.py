@@ -49,6 +49,7 @@ def failing_start(error):
     return start
 
 
+@pytest.mark.contenders
 def test_they_take_turns_and_the_report_has_it_all(tmp_path, capsys):
     path, page = tmp_path / "exec.json", tmp_path / "exec.md"
     assert command.main([*TINY, "--only", "pipes,subprocess", "--json", str(path), "--markdown", str(page)]) == 0
@@ -70,6 +71,7 @@ def test_they_take_turns_and_the_report_has_it_all(tmp_path, capsys):
     assert "## 300 KiB of output" in page.read_text()
 
 
+@pytest.mark.contenders
 def test_who_is_missing_or_wrong_is_left_out_with_the_reason(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(execs.CONTENDERS, "absent", execs.Contender("remote", failing_start(LeftOutError("not here")), ""))
     monkeypatch.setitem(execs.CONTENDERS, "alone", execs.Contender("remote", failing_start(BenchError("no server")), ""))
@@ -110,6 +112,7 @@ def test_a_median_is_of_runs_one_after_another_and_a_rate_of_the_whole():
     assert several[1]["ratio"]["posix_spawn"]["median"] == 3
 
 
+@pytest.mark.contenders
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ended_by_a_signal_it_leaves_no_file_and_no_process(number, tmp_path):
     environment = os.environ | {"TMPDIR": str(tmp_path), "MARK": str(tmp_path)}

@@ -9,6 +9,8 @@ from fastframe.bench.entry import LeftOutError
 from fastframe.bench.execends import Job
 from fastframe.bench.processes import BenchError
 
+pytestmark = pytest.mark.contenders
+
 
 @contextlib.contextmanager
 def started(name, at_once=1, environment=()):

@@ -14,6 +14,8 @@ from fastframe.bench.echoes import ECHOES
 from fastframe.bench.entry import LeftOutError
 from fastframe.bench.processes import serving
 
+pytestmark = pytest.mark.contenders
+
 # Each program, and each loop once.
 NAMES = [
     *("c", "go", "tokio", "callback/asyncio", "callback/uvloop", "callback/aiofastnet", "batch/uvloop", "stream/asyncio"),

@@ -38,6 +38,7 @@ def missing(*_):
     raise LeftOutError("not here")
 
 
+@pytest.mark.contenders
 def test_they_take_turns_and_the_report_has_it_all(tmp_path, capsys):
     path, page, place = tmp_path / "transfer.json", tmp_path / "transfer.md", tmp_path / "place"
     place.mkdir()
@@ -60,6 +61,7 @@ def test_they_take_turns_and_the_report_has_it_all(tmp_path, capsys):
     assert "## Get into a file" in page.read_text()
 
 
+@pytest.mark.contenders
 def test_who_is_missing_or_wrong_is_left_out_with_the_reason(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(transfers.CONTENDERS, "absent", transfers.Contender("python", missing, ""))
     enter(monkeypatch, "liar", "python", Wrong())
@@ -97,6 +99,7 @@ def test_a_file_is_sent_with_each_digest_and_chunk_that_a_contender_knows(monkey
     assert {job.size for job in jobs} == {100}
 
 
+@pytest.mark.contenders
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ended_by_a_signal_it_leaves_no_file_and_no_process(number, tmp_path):
     command = [sys.executable, "-m", "fastframe", "bench", "transfer", "--size", "50MiB", "--dir", str(tmp_path)]

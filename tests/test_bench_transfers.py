@@ -11,6 +11,8 @@ from fastframe.bench.entry import LeftOutError
 from fastframe.bench.pairs import Job
 from fastframe.bench.processes import BenchError
 
+pytestmark = pytest.mark.contenders
+
 SIZE = (1 << 20) + 12_345
 
 
