@@ -53,9 +53,9 @@ class Descendants:
         """Look at every process again the next time: a number can be used a second time."""
         self._strangers.clear()
 
-    def signal(self, number: int) -> None:
-        """Send a signal to each of them."""
-        _send(number, self._alive())
+    def signal(self, number: int, first: int) -> None:
+        """Send a signal to each of them, to `first` before the others: a shell whose child ends before it tells of that."""
+        _send(number, sorted(self._alive(), key=lambda pid: pid != first))
 
     def kill(self, reap: Callable[[], object] = lambda: None) -> int:
         """Kill all of them; return how many there were. `reap` waits for the dead: a bomb leaves thousands, which take time.

@@ -142,7 +142,7 @@ class Running:
                 self._stdin.take(message.data)
                 self._feed()
             elif message.kind is Kind.END:
-                self._stdin.end()
+                self._stdin.end(message.fields.get("size"))
                 self._feed()
             elif message.kind is Kind.SIGNAL:
                 self._signal(message.fields.get("signal"))

@@ -286,8 +286,8 @@ class Keeper:
         if limit:
             self._kill(run)
             return
-        self._descendants.signal(signal.SIGTERM)
-        self._descendants.signal(signal.SIGCONT)  # who is stopped would not hear it
+        self._descendants.signal(signal.SIGTERM, run.pid)
+        self._descendants.signal(signal.SIGCONT, run.pid)  # who is stopped would not hear it
         grace = time.monotonic() + self._permit["limits"]["grace"]
         run.kill_at = grace if run.kill_at is None else min(grace, run.kill_at)
 

@@ -116,6 +116,7 @@ class Input:
         self._grant = grant
         self._credit = CREDIT
         self._granted = 0  # bytes to grant again, once they are worth a message
+        self._taken = 0  # bytes that came
         self._waiting = bytearray()
         self._came = asyncio.Event()
         self._is_ended = command.stdin < 0
@@ -124,15 +125,18 @@ class Input:
     def take(self, data: memoryview) -> None:
         """Take what came; raise OperationError (bad_message) if it is more than was granted, or comes after its end."""
         self._credit -= len(data)
+        self._taken += len(data)
         if self._credit < 0 or self._is_ended:
             raise OperationError("bad_message", "more input than was granted" if self._credit < 0 else "input after its end")
         self._waiting += data  # copied: one byte of it would keep in memory all that it came with
         self._came.set()
 
-    def end(self) -> None:
-        """Take the end of the stream; raise OperationError (bad_message) if it has been there."""
+    def end(self, size: object) -> None:
+        """Take the end of the stream; raise OperationError (bad_message) if it has been there, or its `size` is another."""
         if self._is_ended:
             raise OperationError("bad_message", "input has ended twice")
+        if size != self._taken:
+            raise OperationError("bad_message", f"{self._taken} bytes of input came, and {size!r} were sent")
         self._is_ended = True
         self._came.set()
 

@@ -154,7 +154,7 @@ def test_a_name_that_looks_like_other_fields(name, tmp_path):
 def test_a_signal_reaches_each_wherever_it_went():
     with shell("sleep 100 & setsid sleep 100 & (setsid sh -c 'sleep 100 & wait' &) & wait $!") as root:
         found = Descendants(root)
-        found.signal(signal.SIGTERM)
+        found.signal(signal.SIGTERM, 0)
         eventually(lambda: not pids(found))
 
 

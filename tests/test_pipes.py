@@ -225,6 +225,7 @@ class Feeding:
     def __init__(self, command: Command) -> None:
         self.input = Input(command, self.grant)
         self.credit = CREDIT
+        self.sent = 0
         self.running: asyncio.Task[None] | None = None
 
     async def grant(self, count: int) -> None:
@@ -233,11 +234,12 @@ class Feeding:
 
     def send(self, data: bytes) -> None:
         self.credit -= len(data)
+        self.sent += len(data)
         self.input.take(memoryview(data))
         self.run()
 
     def end(self) -> None:
-        self.input.end()
+        self.input.end(self.sent)
         self.run()
 
     def run(self) -> None:
@@ -310,7 +312,16 @@ async def test_no_more_is_granted_than_has_been_read():
         assert info.value.code == "bad_message"
 
 
-@pytest.mark.parametrize("again", [lambda fed: fed.input.take(memoryview(b"x")), lambda fed: fed.input.end()])
+@played
+async def test_an_end_that_is_not_where_the_client_says_it_is():
+    with commanding() as command:
+        fed = Feeding(command)
+        fed.send(b"four")
+        with pytest.raises(OperationError, match="4 bytes of input came, and 3 were sent"):
+            fed.input.end(3)
+
+
+@pytest.mark.parametrize("again", [lambda fed: fed.input.take(memoryview(b"x")), lambda fed: fed.input.end(fed.sent)])
 @played
 async def test_nothing_may_come_behind_the_end(again):
     async with feeding() as (_, fed):
