@@ -19,6 +19,7 @@ def no_limit(monkeypatch):
     monkeypatch.setattr(contenders, "load_limit", load_limit)
 
 
+@pytest.mark.contenders
 def test_quick_run_writes_the_tables_and_json(capsys, tmp_path):
     path, page = tmp_path / "codec.json", tmp_path / "codec.md"
     assert codec.main(["--quick", "--json", str(path), "--markdown", str(page)], **SMALL) == 0
@@ -70,6 +71,7 @@ def test_the_limits_and_our_own_are_timed_without_peers_first():
     assert rows[2]["ratio"] == {"limit": 1, "peer": 2, "pure": 1}
 
 
+@pytest.mark.contenders
 def test_without_the_limit_the_first_contender_is_the_base(no_limit, capsys, tmp_path):
     path = tmp_path / "codec.json"
     assert codec.main(["--quick", "--json", str(path)], **SMALL) == 0
@@ -102,6 +104,7 @@ def test_who_is_slow_makes_fewer_passes(monkeypatch):
         assert codec.passes_in_time(lambda passes, took=took: run.append(passes * took), 1000) == passes
 
 
+@pytest.mark.contenders
 def test_a_file_that_cannot_be_written_is_said_in_one_line(capsys, tmp_path):
     assert codec.main(["--quick", "--json", str(tmp_path / "none" / "codec.json")], **SMALL) == 1
     error = capsys.readouterr().err

@@ -15,6 +15,7 @@ from fastframe.bench.processes import BenchError
 SHORT = {"turn_ns": 100_000}
 
 
+@pytest.mark.contenders
 @pytest.mark.parametrize("options", [[], ["--tls"]])
 def test_memory_and_time_with_idle_connections(options, tmp_path, capsys):
     path, page = tmp_path / "connections.json", tmp_path / "connections.md"

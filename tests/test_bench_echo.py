@@ -32,6 +32,7 @@ def missing():
     raise LeftOutError("not here")
 
 
+@pytest.mark.contenders
 def test_servers_race_and_the_report_has_it_all(tmp_path, capsys):
     path, page = tmp_path / "echo.json", tmp_path / "echo.md"
     arguments = [

@@ -147,6 +147,7 @@ def test_a_size_that_no_request_has_is_refused(argument, capsys):
     assert "is not from 16 to 65507" in capsys.readouterr().err
 
 
+@pytest.mark.contenders
 def test_it_runs(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(udp, "SERVERS", {name: udp_servers.SERVERS[name] for name in ("C", "compiled", "asyncio")})
     monkeypatch.setattr(udp, "QUICK_PACED_SECONDS", 0.05)

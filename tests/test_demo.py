@@ -15,7 +15,7 @@ from fastframe.bench.entry import LeftOutError
 @pytest.fixture
 def short(monkeypatch):
     monkeypatch.setattr(demo, "SIZES", (1 << 10, 1 << 16))
-    monkeypatch.setattr(demo, "CELL_SECONDS", 0.05)
+    monkeypatch.setattr(demo, "CELL_SECONDS", 0.02)
     monkeypatch.setattr(demo, "command", lambda _: "a command")  # which has tests of its own
 
 
