@@ -231,9 +231,10 @@ class _Relay:
             raise self._cut
 
     def _take(self, number: int) -> None:
-        (last, when), self._last = self._last, (number, self._loop.time())
-        if number == last and self._loop.time() - when < ONCE_SECONDS:
+        (last, when), now = self._last, self._loop.time()
+        if number == last and now - when < ONCE_SECONDS:
             return
+        self._last = (number, now)
         self._taken += 1 if number == signal.SIGINT or self._taken else 2
         if self._taken == 1:
             self._send(self._command.signal("INT"))

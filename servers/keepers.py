@@ -27,9 +27,7 @@ if TYPE_CHECKING:
     from .permits import Permit
 
 IDLE_SECONDS: Final = 60.0  # that a keeper waits for its next command; it takes 2 MiB
-MOST_SECONDS: Final = (
-    60.0  # of one keeper: what the system replaces meanwhile, as the linker's cache, no command of it can read
-)
+MOST_SECONDS: Final = 60.0  # of one keeper: what the system replaces meanwhile (the linker's cache) no command of it can read
 MOST_RUNS: Final = 1000  # of one keeper: what its process spends itself counts to RLIMIT_CPU
 DRAIN_SECONDS: Final = 1.0  # for the RESULT of a command that is ended by a drain to reach its client
 PIPE_SIZE: Final = 1024 * 1024  # bytes, the most that anybody may have: who writes much is woken less often
