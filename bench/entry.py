@@ -6,8 +6,8 @@ borders of its frames. What it gives back is compared with what went in before a
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from .workloads import Workload, cut
 
@@ -15,10 +15,20 @@ from .workloads import Workload, cut
 Kind = Literal["limit", "ours", "compiled", "python"]
 Feed = Callable[[bytes], Any]
 Wire = Callable[[list[bytes]], bytes]
+T = TypeVar("T")
 
 
 class LeftOutError(Exception):
     """A contender cannot take part; the text says which and why, in one line."""
+
+
+def choose(contenders: Mapping[str, T], parts: list[str]) -> dict[str, T]:
+    """Return the contenders that `parts` name and the first, all without any; raise ValueError for a part that names nobody."""
+    for part in parts:
+        if part not in contenders:
+            raise ValueError(f"there is no {part!r}; there are {', '.join(contenders)}")
+    base = next(iter(contenders))
+    return {name: contender for name, contender in contenders.items() if not parts or name in parts or name == base}
 
 
 class DecodeContender(NamedTuple):

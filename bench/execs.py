@@ -21,7 +21,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO, Any, Final, Literal, NamedTuple, Protocol
 
-from .entry import LeftOutError
+from .entry import LeftOutError, choose
 from .execends import Answer, Job
 from .othertransfers import SSH_OPTIONS, program, sshd
 from .pairs import READY, exchange, hear, talking
@@ -208,11 +208,7 @@ CONTENDERS: Final[dict[str, Contender]] = {
 
 def chosen(parts: list[str]) -> dict[str, Contender]:
     """Return whom `parts` name and the one to compare with, all without any; raise ValueError for a part that names nobody."""
-    for part in parts:
-        if part not in CONTENDERS:
-            raise ValueError(f"there is no {part!r}; there are {', '.join(CONTENDERS)}")
-    base = next(iter(CONTENDERS))
-    return {name: contender for name, contender in CONTENDERS.items() if not parts or name in parts or name == base}
+    return choose(CONTENDERS, parts)
 
 
 def versions(names: list[str]) -> dict[str, str]:

@@ -17,6 +17,7 @@ from typing import Final, Literal, NamedTuple
 
 from fastframe.servers import digests
 
+from .entry import choose
 from .othertransfers import openssh, socat
 from .pairs import Direction, Folders, Pair, Runs, Sink, python_client
 from .processes import serving
@@ -96,11 +97,7 @@ CONTENDERS: Final[dict[str, Contender]] = {
 
 def chosen(parts: list[str]) -> dict[str, Contender]:
     """Return whom `parts` name and the one to compare with, all without any; raise ValueError for a part that names nobody."""
-    for part in parts:
-        if part not in CONTENDERS:
-            raise ValueError(f"there is no {part!r}; there are {', '.join(CONTENDERS)}")
-    base = next(iter(CONTENDERS))
-    return {name: contender for name, contender in CONTENDERS.items() if not parts or name in parts or name == base}
+    return choose(CONTENDERS, parts)
 
 
 def missing_digests(names: list[str]) -> Iterator[str]:

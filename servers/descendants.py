@@ -2,7 +2,7 @@
 
 They are the descendants of one process, the keeper. It is a child subreaper: who loses its parent becomes its child, and no
 process ever becomes anybody's descendant that was not born as one. So what was once seen to belong elsewhere is not looked at
-again, which makes a look cost 0.1 ms instead of 3 where 300 processes are about.
+again, which makes a look cost 0.2 ms instead of 3 where 77 processes are about, and 0.5 instead of 15 where 377 are.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 TICK: Final = 1 / os.sysconf("SC_CLK_TCK")
 PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 PSS: Final = re.compile(rb"^Pss: +(\d+) kB", re.MULTILINE)
-PASSES: Final = 64  # of looking for processes that are not stopped yet: a fork bomb is in five
+PASSES: Final = 64  # of looking for processes that are not stopped yet; what gets away is killed the next time
 
 
 class Process(NamedTuple):

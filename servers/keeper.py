@@ -18,7 +18,6 @@ them: this one stays outside, where it can look at them, and where they cannot s
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import functools
 import os
 import resource
@@ -30,11 +29,11 @@ import traceback
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, NoReturn
 
-from . import channel, descendants
+from . import channel, descendants, libc
 from .channel import Channel
 from .confinement import Confinement
 
-LOOK_SECONDS: Final = 0.05  # between two looks at what a command's processes take; a look takes 0.1 ms
+LOOK_SECONDS: Final = 0.05  # between two looks at what a command's processes take; a look takes 0.2 to 0.5 ms
 LINGER_SECONDS: Final = 0.25  # that processes have to end by themselves once the program has: `tee` behind a shell's `>(...)`
 REAP_SECONDS: Final = 0.25  # of waiting for what has ended, at most: who forks without end may be as fast as that
 MOST_REFUSED: Final = 8  # files that are told to the operator: enough to see what a list lacks
@@ -44,7 +43,7 @@ SPARE_CPU: Final = 1  # second over the limit, in which a look finds out: the ke
 SPARE_MEMORY: Final = 4  # times the limit, in address space: programs map more than they use
 PR_SET_CHILD_SUBREAPER: Final = 36  # prctl(2)
 # What a new program finds as it is by default, although Python ignores some: all but what cannot be set.
-SIGNALS: Final = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
+DEFAULTED: Final = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
 # Statuses by which shells tell that a signal ended what they ran.
 SHELL_LIMITS: Final = {128 + signal.SIGXCPU: "cpu", 128 + signal.SIGXFSZ: "file_size"}
 LIMIT_SIGNALS: Final = {int(signal.SIGXCPU): "cpu", int(signal.SIGXFSZ): "file_size"}
@@ -124,7 +123,7 @@ class Keeper:
     def _set_up(self) -> None:
         """Become what the permit says of every command of it; raise OSError."""
         permit = self._permit
-        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        libc.prctl(PR_SET_CHILD_SUBREAPER, 1)
         os.umask(permit["umask"])
         os.chdir(permit["directory"])
         self._wakeups, written = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -200,7 +199,7 @@ class Keeper:
         environment = {name.encode(): value.encode() for name, value in asked["environment"].items()}
         try:
             pid = self._spawn(
-                asked["program"], argv, environment, file_actions=actions, setsid=True, setsigmask=(), setsigdef=SIGNALS
+                asked["program"], argv, environment, file_actions=actions, setsid=True, setsigmask=(), setsigdef=DEFAULTED
             )
         except OSError as error:
             self._tell(failed=error.errno)

@@ -1,6 +1,6 @@
 """The keepers of a server: one for each command that runs, kept for the next command of the same permit.
 
-A keeper takes 3 ms to make, since it goes into its sandbox, and a command 1 ms: so keepers wait for the next one a while. A
+A keeper takes 10 ms to make, 6 without a sandbox, and the smallest command 1 to 3: so keepers wait for the next one a while. A
 sandbox grants the files that were there when it was made. Programs and logs are replaced: then their keepers are, too.
 """
 
@@ -26,7 +26,7 @@ from .nursery import Nursery
 if TYPE_CHECKING:
     from .permits import Permit
 
-IDLE_SECONDS: Final = 60.0  # that a keeper waits for its next command; it takes 2 MiB
+IDLE_SECONDS: Final = 60.0  # that a keeper waits for its next command; it takes 3 MiB
 MOST_SECONDS: Final = 60.0  # of one keeper: what the system replaces meanwhile (the linker's cache) no command of it can read
 MOST_RUNS: Final = 1000  # of one keeper: what its process spends itself counts to RLIMIT_CPU
 DRAIN_SECONDS: Final = 1.0  # for the RESULT of a command that is ended by a drain to reach its client

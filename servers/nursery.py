@@ -7,7 +7,6 @@ keeper needs. It is a subreaper, too: should a keeper be killed, what it kept co
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import select
 import signal
@@ -19,7 +18,7 @@ from typing import Final
 
 import fastframe
 
-from . import keeper
+from . import keeper, libc
 from .channel import Channel
 from .descendants import Descendants
 
@@ -76,9 +75,8 @@ class Nursery:
 
 def main(descriptor: int) -> None:
     """Be a nursery until the server is gone and all keepers are."""
-    prctl = ctypes.CDLL(None).prctl
-    prctl(keeper.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)  # keepers, too: processes of the same user may neither read nor trace them
+    libc.prctl(keeper.PR_SET_CHILD_SUBREAPER, 1)
+    libc.prctl(PR_SET_DUMPABLE, 0)  # keepers, too: processes of the same user may neither read nor trace them
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # systemd's go to every process; this one leaves with the server
     signal.pthread_sigmask(signal.SIG_SETMASK, ())  # whoever started it may have blocked some, SIGCHLD above all
