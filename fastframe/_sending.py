@@ -98,6 +98,16 @@ class Sending(Endpoint):
 
     # own
 
+    def _push(self, parts: Sequence[bytes | memoryview]) -> bool:
+        """Send now, if nobody would have to wait; tell whether that was so."""
+        if self._writable is not None or self._passage is not None or self._sending_end is not None or self._gone:
+            return False
+        self._corked = True  # one write, and nothing scheduled for it
+        self._queue(parts)
+        self._corked = False
+        self._flush()
+        return True
+
     async def _send(self, parts: Sequence[bytes | memoryview]) -> None:
         self._raise_sending_end()
         if self._passage is not None:

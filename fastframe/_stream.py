@@ -85,6 +85,15 @@ class FrameStream(Sending):
         """Send the frames of `batch` on as they came, which has to be in this connection's format; otherwise as `send`."""
         await self._send(batch.wire_parts)
 
+    def push_batch(self, batch: FrameBatch) -> bool:
+        """Send the frames of `batch` on now, if the peer takes what is sent; otherwise send nothing and return False.
+
+        For one message to many: it is encoded once, and nobody waits for a slow peer, whom a task of its own may serve with
+        `send_batch`. Nothing is sent either after the end of the connection or of the own direction, and while a file is being
+        sent. `batch` has to be in this connection's format.
+        """
+        return self._push(batch.wire_parts)
+
     async def send_file(
         self, file: File, offset: int = 0, count: int | None = None, *, prefix: Buffer = b"", block: int | None = None
     ) -> None:

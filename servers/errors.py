@@ -27,6 +27,7 @@ CODES: Final = {
     "not_a_file": "it is no regular file",
     "not_a_directory": "it is no directory",
     "exists": "there is a file of that name, and it was not asked to be replaced",
+    "name_taken": "somebody in the room has that name, or one that looks the same",
     "name_conflict": "there is a name that differs only in case or in its Unicode form",
     "read_only": "the server does not take uploads, or its file system is read-only",
     "permission_denied": "the server itself may not do that",

@@ -1,0 +1,311 @@
+"""The chat server: rooms over TCP, TLS and Unix sockets, on `session.py`. docs/chat.md has what it promises.
+
+    OPEN room, name, since     OPENED log, head     DATA said, joined, left, topic ...     END     RESULT
+
+Most members have had every event that there is: the next ones go to all of them as the same bytes, and who takes them at once
+stays with them. Who does not is sent what is missing by a task of its own until it has caught up, or is cut because it takes
+nothing for `--write-timeout`. Events wait in the room's log, once for all: a slow member costs what its connection may hold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import functools
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from fastframe import Decoder, Encoder, aio
+
+from . import arguments, credentials, host, messages, rooms
+from .errors import OperationError
+from .messages import Fields, Kind
+from .rooms import Member, Room, Rooms
+from .service import Operation, ServerSession, Service, ServiceServer
+from .session import GONE, frame_format, misplaced
+
+if TYPE_CHECKING:
+    import socket
+    import ssl as tls
+    from collections.abc import Sequence
+
+    from fastframe import FrameBatch
+
+# A member that takes nothing any more is cut after one to two write timeouts. With these marks some 90 KiB wait for it before
+# that shows: what its own kernel takes, and 24 KiB here. It may come again, and has missed nothing that the log still has.
+LIMITS: Final = aio.Limits(write_timeout=2.5, high_water=8 * 1024, low_water=2 * 1024, unsent=16 * 1024)
+MEMBERS_PER_TURN: Final = 256  # that get the next events until others have their turn, some 2 ms
+EVENTS_PER_PIECE: Final = 64  # for who has to catch up: 16 KiB, unless the texts are long
+HISTORY: Final = 50  # events that a client gets unless it says how many: a screen
+TOO_SLOW: Final = "a member is behind the beginning of its room's log"
+
+
+class Seat:
+    """A member's place at the server: its session, and the number of the event that it was handed last.
+
+    `over` is done when the room wants no more of it, with what its client is told.
+    """
+
+    def __init__(self, session: ServerSession, member: Member, position: int) -> None:
+        self.session = session
+        self.member = member
+        self.position = position
+        self.catching_up: asyncio.Task[None] | None = None
+        self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def end(self, error: OperationError) -> None:
+        if not self.over.done():
+            self.over.set_exception(error)
+            self.over.exception()  # or asyncio says that nobody asked
+
+
+class Floor:
+    """A room and the seats in it. `sent`: the number of the event that all seats have but those that have to catch up."""
+
+    def __init__(self, room: Room, max_payload: int) -> None:
+        self.room = room
+        self.seats: dict[Member, Seat] = {}
+        self.sent = room.log.head
+        self._format = frame_format(max_payload)
+        self._news = asyncio.Event()
+        self._task = asyncio.create_task(self._run())
+
+    def close(self) -> None:
+        self._task.cancel()
+
+    def seat(self, seat: Seat) -> None:
+        """Give a member its seat, from which it catches up first."""
+        self.seats[seat.member] = seat
+        self._catch_up(seat)
+
+    def unseat(self, seat: Seat) -> None:
+        """Take the seat away. Safe to repeat."""
+        self.seats.pop(seat.member, None)
+        if seat.catching_up is not None:
+            seat.catching_up.cancel()
+
+    def wake(self) -> None:
+        """Have what is new in the log go to everybody."""
+        self._news.set()
+
+    async def finish(self, seat: Seat, last: int) -> None:
+        """Send what a seat has not had up to the event of that number, the last that it gets."""
+        self.unseat(seat)
+        while seat.position < last:
+            await self._send_piece(seat, last)
+
+    async def _run(self) -> None:
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            start, self.sent = self.sent, self.room.log.head
+            batch = self._encoded(self.room.log.behind(start))
+            for number, seat in enumerate(list(self.seats.values()), 1):
+                self._hand(seat, start, batch)
+                if number % MEMBERS_PER_TURN == 0:
+                    await asyncio.sleep(0)
+
+    def _hand(self, seat: Seat, start: int, batch: FrameBatch) -> None:
+        """Hand the events after `start` to a seat, if it has all before them and takes them at once."""
+        if seat.catching_up is not None or seat.position >= self.sent:
+            return
+        if seat.position == start and seat.session.stream.push_batch(batch):
+            seat.position = self.sent
+        else:
+            self._catch_up(seat)
+
+    def _encoded(self, payloads: list[bytes]) -> FrameBatch:
+        return Decoder(self._format).feed_batch(Encoder(self._format).encode_many(payloads))
+
+    def _catch_up(self, seat: Seat) -> None:
+        seat.catching_up = asyncio.create_task(self._send_missing(seat))
+
+    async def _send_missing(self, seat: Seat) -> None:
+        """Send what a seat has not had, as it is taken, until it has what the others have."""
+        with contextlib.suppress(*GONE):  # whoever hears the member finds out
+            while seat.position < self.sent:
+                await self._send_piece(seat, self.sent)
+            seat.catching_up = None
+
+    async def _send_piece(self, seat: Seat, last: int) -> None:
+        """Send the next events up to `last`; cut a seat that is behind the log's beginning: its client is told of the gap."""
+        if seat.position < self.room.log.first - 1:
+            seat.session.stream.abort()
+            raise ConnectionAbortedError(TOO_SLOW)
+        waiting = self.room.log.behind(seat.position)[: min(last - seat.position, EVENTS_PER_PIECE)]
+        seat.position += len(waiting)
+        await seat.session.stream.send_many(waiting)
+
+
+class Chat:
+    """The operation on rooms. `max_payload`: bytes of a message, as of the `Service`; `named`: a user has the key's name."""
+
+    def __init__(self, all_rooms: Rooms, max_payload: int = messages.MAX_PAYLOAD, *, named: bool = False) -> None:
+        self._rooms = all_rooms
+        self._max_payload = max_payload
+        self._named = named
+        self._floors: dict[Room, Floor] = {}  # of the rooms that somebody is in
+
+    @property
+    def operations(self) -> dict[str, Operation]:
+        return {"chat": self.chat}
+
+    async def chat(self, session: ServerSession, asked: Fields) -> dict[str, Any]:
+        """Have the client in a room until it leaves."""
+        if session.going_away:
+            raise OperationError("going_away")
+        name = rooms.checked_name(self._name(session.user) or asked.text("name"))
+        since = asked.integer("since") if "since" in asked else None
+        log, history = asked.text("log", default=""), asked.integer("history", default=HISTORY)
+        room = self._rooms.find(asked.text("room"))
+        session.audit.update(room=room.name, member=name)
+        start = room.start(since, log, history)
+        member, replaced = room.join(name, asked.text("secret", default=""))
+        seat, floor = Seat(session, member, start.behind), self._floor(room)
+        if replaced is not None and replaced in floor.seats:
+            floor.seats[replaced].end(OperationError("name_taken", f"{name}: the same client has come again"))
+        reason = "lost"
+        try:
+            floor.wake()
+            await session.opened(**member.described())
+            if start.gap:
+                await session.send_data(rooms.encode(type="gap", next=start.behind + 1))
+            floor.seat(seat)
+            await self._attend(floor, seat)
+            last = self._leave(floor, seat, "left")
+            await floor.finish(seat, last)
+        except OperationError as error:
+            reason = "" if error.code == "going_away" else "left"
+            raise
+        except GONE:
+            reason = "lost" if seat.catching_up is None else "slow"
+            raise
+        finally:
+            self._leave(floor, seat, reason)
+        return {"seq": last}
+
+    def drain(self) -> None:
+        """Have all clients come again later. Nobody is told who leaves: that would be as many events as members, for each."""
+        for floor in self._floors.values():
+            for seat in floor.seats.values():
+                seat.end(OperationError("going_away"))
+
+    async def _attend(self, floor: Floor, seat: Seat) -> None:
+        """Do what the client says until its END, or until the room wants no more of it."""
+        hearing = asyncio.create_task(self._hear(floor, seat))
+        try:
+            await asyncio.wait((hearing, seat.over), return_when=asyncio.FIRST_COMPLETED)
+            (seat.over if seat.over.done() else hearing).result()
+        finally:
+            hearing.cancel()
+            await asyncio.wait((hearing,))  # one task at a time may receive
+
+    async def _hear(self, floor: Floor, seat: Seat) -> None:
+        while (message := await seat.session.receive()).kind is Kind.DATA:
+            if wait := seat.member.flood.take(time.monotonic()):
+                await asyncio.sleep(wait)  # who sends too much is read on later: TCP tells it, and nothing is lost
+            asked = messages.decode_fields(message.data)
+            try:
+                if answer := seat.member.obey(asked):
+                    await seat.session.send_data(answer)
+            except OperationError as error:
+                await seat.session.send_data(rooms.refusal(asked, error))
+            floor.wake()
+        if message.kind is Kind.CANCEL:
+            raise OperationError("cancelled")
+        if message.kind is not Kind.END:
+            raise misplaced(message)
+
+    def _leave(self, floor: Floor, seat: Seat, reason: str) -> int:
+        """Take a member out, unless it is already; return the number of the room's last event."""
+        room = floor.room
+        if reason and room.leave(seat.member, reason):
+            floor.wake()
+        floor.unseat(seat)
+        if not room and self._floors.get(room) is floor:
+            del self._floors[room]
+            floor.close()
+        return room.log.head
+
+    def _floor(self, room: Room) -> Floor:
+        if room not in self._floors:
+            self._floors[room] = Floor(room, self._max_payload)
+        return self._floors[room]
+
+    def _name(self, user: str) -> str:
+        """Return what a user has to be called, "" for who may choose."""
+        return user if self._named else user.removeprefix("certificate:") if user.startswith("certificate:") else ""
+
+
+class ChatServer(ServiceServer):
+    """What serves rooms. It has nothing to wait for when it ends: clients come again, and what was said is with its server."""
+
+    def __init__(self, service: Service, server: aio.FrameServer, chat: Chat) -> None:
+        super().__init__(service, server)
+        self._chat = chat
+
+    async def close(self, grace: float = 0.0) -> None:
+        self._chat.drain()
+        await super().close(grace)
+
+
+async def serve(
+    all_rooms: Rooms,
+    *,
+    sockets: Sequence[socket.socket],
+    ssl: tls.SSLContext | None,
+    limits: aio.Limits,
+    keyring: credentials.Keyring | None = None,
+    max_payload: int = messages.MAX_PAYLOAD,
+) -> ChatServer:
+    """Serve rooms on listening sockets, as `host.run` wants it."""
+    chat = Chat(all_rooms, max_payload, named=keyring is not None)
+    service = Service(chat.operations, keyring=keyring, max_payload=max_payload, offer={"operations": ["chat"]})
+    return ChatServer(service, await service.listen(sockets=sockets, ssl=ssl, limits=limits), chat)
+
+
+def serve_main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="fastframe serve chat",
+        usage="%(prog)s [OPTION ...]",
+        description="Keep chat rooms for `fastframe chat`, until SIGTERM or Ctrl-C.",
+        epilog="example: fastframe serve chat --port 9000",
+    )
+    add_room_options(parser)
+    arguments.add_service_options(parser)
+    arguments.add_server_options(parser, LIMITS)
+    options = parser.parse_args(argv)
+    if options.workers != 1:
+        parser.error("a room is in one process: --workers 1")
+    all_rooms = Rooms(options.history, options.max_rooms, options.rate)
+    try:
+        keyring = credentials.keyring(options.tokens)
+    except arguments.UsageError as error:
+        return host.fail(error, 2)
+    return host.run(options, functools.partial(serve, all_rooms, keyring=keyring, max_payload=options.max_payload))
+
+
+def add_room_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("rooms")
+    group.add_argument(
+        "--history",
+        type=functools.partial(arguments.count, most=rooms.MOST_HISTORY),
+        default=rooms.HISTORY,
+        metavar="N",
+        help="events that a room keeps, of 256 KiB at most, for who comes or comes again (default: %(default)s)",
+    )
+    group.add_argument(
+        "--max-rooms",
+        type=arguments.count,
+        default=rooms.MOST_ROOMS,
+        metavar="N",
+        help="rooms at once; the one that was empty longest makes place (default: %(default)s)",
+    )
+    group.add_argument(
+        "--rate",
+        type=arguments.seconds,
+        default=rooms.RATE,
+        metavar="N",
+        help=f"messages a second of a member, after the first {rooms.BURST} (default: %(default)g)",
+    )
