@@ -36,9 +36,8 @@ if TYPE_CHECKING:
 # that shows: what its own kernel takes, and 24 KiB here. It may come again, and has missed nothing that the log still has.
 LIMITS: Final = aio.Limits(write_timeout=2.5, high_water=8 * 1024, low_water=2 * 1024, unsent=16 * 1024)
 MEMBERS_PER_TURN: Final = 256  # that get the next events until others have their turn, some 2 ms
-EVENTS_PER_PIECE: Final = 64  # for who has to catch up: 16 KiB, unless the texts are long
+PIECE: Final = 64 * 1024  # bytes of events that are handed out at a time
 HISTORY: Final = 50  # events that a client gets unless it says how many: a screen
-TOO_SLOW: Final = "a member is behind the beginning of its room's log"
 
 
 class Seat:
@@ -69,10 +68,13 @@ class Floor:
         self.sent = room.log.head
         self._format = frame_format(max_payload)
         self._news = asyncio.Event()
+        self._handed = asyncio.Event()
+        room.log.hold(self.sent)
         self._task = asyncio.create_task(self._run())
 
     def close(self) -> None:
         self._task.cancel()
+        self.room.log.hold(None)
 
     def seat(self, seat: Seat) -> None:
         """Give a member its seat, from which it catches up first."""
@@ -89,6 +91,11 @@ class Floor:
         """Have what is new in the log go to everybody."""
         self._news.set()
 
+    async def until_handed(self, seq: int) -> None:
+        """Wait until that event was handed to all who take it at once: so nobody says more than a room can be told."""
+        while self.sent < seq:
+            await self._handed.wait()
+
     async def finish(self, seat: Seat, last: int) -> None:
         """Send what a seat has not had up to the event of that number, the last that it gets."""
         self.unseat(seat)
@@ -99,12 +106,21 @@ class Floor:
         while True:
             await self._news.wait()
             self._news.clear()
-            start, self.sent = self.sent, self.room.log.head
-            batch = self._encoded(self.room.log.behind(start))
-            for number, seat in enumerate(list(self.seats.values()), 1):
-                self._hand(seat, start, batch)
-                if number % MEMBERS_PER_TURN == 0:
-                    await asyncio.sleep(0)
+            while self.sent < self.room.log.head:
+                await self._hand_out(self.room.log.behind(self.sent, PIECE))
+
+    async def _hand_out(self, events: list[bytes]) -> None:
+        """Hand the next events to all seats; what is not handed out yet is kept for as long."""
+        start = self.sent
+        self.sent += len(events)
+        batch = Decoder(self._format).feed_batch(Encoder(self._format).encode_many(events))
+        for number, seat in enumerate(list(self.seats.values()), 1):
+            self._hand(seat, start, batch)
+            if number % MEMBERS_PER_TURN == 0:
+                await asyncio.sleep(0)
+        self.room.log.hold(self.sent)
+        handed, self._handed = self._handed, asyncio.Event()
+        handed.set()
 
     def _hand(self, seat: Seat, start: int, batch: FrameBatch) -> None:
         """Hand the events after `start` to a seat, if it has all before them and takes them at once."""
@@ -114,9 +130,6 @@ class Floor:
             seat.position = self.sent
         else:
             self._catch_up(seat)
-
-    def _encoded(self, payloads: list[bytes]) -> FrameBatch:
-        return Decoder(self._format).feed_batch(Encoder(self._format).encode_many(payloads))
 
     def _catch_up(self, seat: Seat) -> None:
         seat.catching_up = asyncio.create_task(self._send_missing(seat))
@@ -129,13 +142,14 @@ class Floor:
             seat.catching_up = None
 
     async def _send_piece(self, seat: Seat, last: int) -> None:
-        """Send the next events up to `last`; cut a seat that is behind the log's beginning: its client is told of the gap."""
-        if seat.position < self.room.log.first - 1:
-            seat.session.stream.abort()
-            raise ConnectionAbortedError(TOO_SLOW)
-        waiting = self.room.log.behind(seat.position)[: min(last - seat.position, EVENTS_PER_PIECE)]
-        seat.position += len(waiting)
-        await seat.session.stream.send_many(waiting)
+        """Send the next events up to `last`, and before them what tells of those that are not kept any more."""
+        log = self.room.log
+        if seat.position < log.first - 1:
+            seat.position = log.first - 1
+            await seat.session.send_data(rooms.gap(log.first))
+        events = log.behind(seat.position, PIECE)[: last - seat.position]
+        seat.position += len(events)
+        await seat.session.stream.send_many(events)
 
 
 class Chat:
@@ -160,17 +174,15 @@ class Chat:
         log, history = asked.text("log", default=""), asked.integer("history", default=HISTORY)
         room = self._rooms.find(asked.text("room"))
         session.audit.update(room=room.name, member=name)
-        start = room.start(since, log, history)
+        position = room.start(since, log, history)
         member, replaced = room.join(name, asked.text("secret", default=""))
-        seat, floor = Seat(session, member, start.behind), self._floor(room)
+        seat, floor = Seat(session, member, position), self._floor(room)
         if replaced is not None and replaced in floor.seats:
             floor.seats[replaced].end(OperationError("name_taken", f"{name}: the same client has come again"))
         reason = "lost"
         try:
             floor.wake()
             await session.opened(**member.described())
-            if start.gap:
-                await session.send_data(rooms.encode(type="gap", next=start.behind + 1))
             floor.seat(seat)
             await self._attend(floor, seat)
             last = self._leave(floor, seat, "left")
@@ -212,6 +224,7 @@ class Chat:
             except OperationError as error:
                 await seat.session.send_data(rooms.refusal(asked, error))
             floor.wake()
+            await floor.until_handed(floor.room.log.head)
         if message.kind is Kind.CANCEL:
             raise OperationError("cancelled")
         if message.kind is not Kind.END:

@@ -10,13 +10,12 @@ log holds the last events only: who falls behind its beginning has a gap.
 
 from __future__ import annotations
 
-import itertools
 import secrets
 import time
 import unicodedata
 from collections import OrderedDict, deque
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from .errors import OperationError, about
 from .messages import ENCODER
@@ -107,6 +106,7 @@ class Log:
         self._most = most
         self._payloads: deque[bytes] = deque()
         self._size = 0
+        self._held: int | None = None
 
     @property
     def first(self) -> int:
@@ -119,21 +119,29 @@ class Log:
         payload = DATA_TYPE + encode(seq=self.head, time=round(time.time(), 3), type=kind, **fields)
         self._payloads.append(payload)
         self._size += len(payload)
-        while len(self._payloads) > self._most or self._size > HISTORY_BYTES:
-            self._size -= len(self._payloads.popleft())
+        self._trim()
         return self.head
 
-    def behind(self, seq: int) -> list[bytes]:
-        """Return what is kept of the events after that number."""
-        count = min(self.head - seq, len(self._payloads))
-        return list(itertools.islice(reversed(self._payloads), count))[::-1]
+    def behind(self, seq: int, most: int = HISTORY_BYTES) -> list[bytes]:
+        """Return what is kept of the events after that number: the first of them, at least one, of `most` bytes in all."""
+        payloads: list[bytes] = []
+        for at in range(max(0, seq + 1 - self.first), len(self._payloads)):
+            most -= len(self._payloads[at])
+            if payloads and most < 0:
+                break
+            payloads.append(self._payloads[at])
+        return payloads
 
+    def hold(self, seq: int | None) -> None:
+        """Keep what comes after that number, however much it is; None: keep only as much as there may be."""
+        self._held = seq
+        self._trim()
 
-class Start(NamedTuple):
-    """Where a member begins: behind which event, and whether events are missing between that and what it has."""
-
-    behind: int
-    gap: bool
+    def _trim(self) -> None:
+        while len(self._payloads) > self._most or self._size > HISTORY_BYTES:
+            if self._held is not None and self.first > self._held:
+                break
+            self._size -= len(self._payloads.popleft())
 
 
 class Room:
@@ -153,14 +161,14 @@ class Room:
     def names(self) -> list[str]:
         return [member.name for member in self._members.values()]
 
-    def start(self, since: int | None, log: str, history: int) -> Start:
-        """Return where a member begins that has everything up to `since` of a log, or nothing and wants that much history."""
-        oldest = self.log.first - 1
+    def start(self, since: int | None, log: str, history: int) -> int:
+        """Return behind which event a member begins that has a log up to `since`, or else wants the last `history` events.
+
+        It may be the number of one that is not kept any more, or -1 if the log is another one since: then there is a gap.
+        """
         if since is None:
-            return Start(max(oldest, self.log.head - history), gap=False)
-        if log != self.log.id or since > self.log.head:  # the server is another one since
-            return Start(oldest, gap=True)
-        return Start(max(oldest, since), gap=since < oldest)
+            return max(self.log.first - 1, self.log.head - history)
+        return since if log == self.log.id and since <= self.log.head else -1
 
     def join(self, name: str, secret: str = "") -> tuple[Member, Member | None]:
         """Let somebody in; return the member, and the one in whose place it comes since it has the secret.
@@ -231,6 +239,11 @@ class Rooms:
 def encode(**fields: Any) -> bytes:
     """Return the body of a DATA message."""
     return ENCODER.encode(fields).encode()
+
+
+def gap(following: int) -> bytes:
+    """Return what tells a member that the events between what it has and `following` are not kept any more."""
+    return encode(type="gap", next=following)
 
 
 def refusal(asked: Fields, error: OperationError) -> bytes:

@@ -11,13 +11,14 @@ import pytest
 from sessions import TOKEN, played, served, where
 
 from fastframe import aio
-from fastframe.servers import credentials, errors, files, messages, service
+from fastframe.servers import chat, credentials, errors, files, messages, rooms, service
 from fastframe.servers.credentials import Challenge, proof
 from fastframe.servers.messages import Kind
 from fastframe.servers.root import Root
 
 PAGE = (Path(__file__).parent.parent / "docs/protocol.md").read_text()
 EXAMPLE = re.findall(r"^(->|<-) ((?:[0-9a-f]{2} ){4}) ([0-9a-f]{2})  (.*)$", PAGE, re.MULTILINE)
+CHAT = PAGE[PAGE.index("## Chat") : PAGE.index("## An example")]
 MODIFIED = 1_700_000_000_000_000_000
 
 
@@ -72,6 +73,19 @@ def test_every_limit_is_told(number):
 
 def test_every_operation_is_described():
     assert set(files.Files(None).operations) == set(re.findall(r"^### (\w+)$", PAGE, re.MULTILINE))  # type: ignore[arg-type]
+
+
+def test_chats_limits_are_told():
+    for number in (
+        rooms.LONGEST_NAME,
+        rooms.LONGEST_ROOM,
+        rooms.LONGEST_TEXT,
+        rooms.MOST_NAMES,
+        chat.HISTORY,
+        rooms.LONGEST_ID,
+    ):
+        assert re.search(rf"\b{number:,}\b", CHAT)
+    assert f"{chat.LIMITS.write_timeout:g} s" in CHAT
 
 
 def test_timeouts_are_told():

@@ -332,3 +332,69 @@ def test_a_sender_that_never_waits_leaves_others_their_turn(run):
 def test_no_connection_no_properties():
     with pytest.raises(MisuseError, match="no connection"):
         aio.FrameStream(U32).peername  # noqa: B018
+
+
+def test_pushed_batches_leave_in_order_with_what_is_sent(run, codec):
+    async def main():
+        async with stream_and_peer() as (stream, reader, _writer):
+            batch = codec.Decoder(U32).feed_batch(frame(b"one") + frame(b"two"))
+            sending = asyncio.create_task(stream.send(b"zero"))
+            await asyncio.sleep(0)
+            assert stream.push_batch(batch)
+            await sending
+            await stream.send(b"three")
+            expected = b"".join(map(frame, (b"zero", b"one", b"two", b"three")))
+            assert await reader.readexactly(len(expected)) == expected
+
+    run(main)
+
+
+def test_nothing_is_pushed_at_a_peer_that_takes_nothing(run, codec):
+    async def main():
+        async with stream_and_peer() as (stream, reader, _writer):
+            batch = codec.Decoder(U32).feed_batch(frame(bytes(50_000)))
+            pushed = 0
+            while stream.push_batch(batch):
+                pushed += 1
+                await asyncio.sleep(0)
+            waiting = stream.transport.get_write_buffer_size()
+            assert not stream.push_batch(batch)
+            await asyncio.sleep(0)
+            assert stream.transport.get_write_buffer_size() == waiting < 64 * 1024 + len(batch.wire)
+            await reader.readexactly(pushed * len(batch.wire))
+            await until(lambda: stream.push_batch(batch))
+
+    run(main)
+
+
+def test_nothing_is_pushed_once_there_is_an_end(run, codec):
+    async def main():
+        batch = codec.Decoder(U32).feed_batch(frame(b"x"))
+        async with stream_and_peer() as (stream, reader, _writer):
+            stream.send_eof()
+            assert not stream.push_batch(batch)
+            assert await reader.read() == b""
+        assert not stream.push_batch(batch)
+        async with stream_and_peer() as (stream, reader, writer):
+            writer.transport.abort()
+            await until(lambda: not stream.push_batch(batch))
+
+    run(main)
+
+
+def test_nothing_is_pushed_into_a_file(run, codec, tmp_path):
+    async def main():
+        file = tmp_path / "file"
+        file.write_bytes(bytes(1 << 20))
+        batch = codec.Decoder(U32).feed_batch(frame(b"x"))
+        async with stream_and_peer() as (stream, reader, _writer):
+            with file.open("rb") as opened:
+                sending = asyncio.create_task(stream.send_file(opened))
+                await asyncio.sleep(0)
+                assert not stream.push_batch(batch)
+                assert len(await reader.readexactly(4 + (1 << 20))) == 4 + (1 << 20)
+                await sending
+            assert stream.push_batch(batch)
+            assert await reader.readexactly(5) == frame(b"x")
+
+    run(main)

@@ -1,0 +1,402 @@
+"""The chat server: what members get, in which order, and what happens to those who are slow, gone, or say what they may not."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+from sessions import PATIENCE, TOKEN, Speaker, played, speaking, where
+
+from fastframe import aio
+from fastframe.servers import chat
+from fastframe.servers.credentials import Keyring
+from fastframe.servers.messages import Kind
+from fastframe.servers.rooms import Rooms
+
+
+@contextlib.asynccontextmanager
+async def served(*, path=None, limits=None, all_rooms=None, ssl=None, **options) -> AsyncIterator[chat.ChatServer]:
+    sockets = aio.bind("127.0.0.1", 0) if path is None else aio.bind(path=path)
+    async with await chat.serve(
+        all_rooms or Rooms(rate=1e6), sockets=sockets, ssl=ssl, limits=limits or chat.LIMITS, **options
+    ) as server:
+        yield server
+
+
+class Talker(Speaker):
+    """A client in a room."""
+
+    opened: dict
+
+    async def enter(self, name: str, room: str = "lobby", **asked) -> dict:
+        await self.say(Kind.OPEN, operation="chat", room=room, name=name, **asked)
+        self.opened = await self.hears(Kind.OPENED)
+        return self.opened
+
+    async def ask(self, **asked) -> None:
+        await self.say(Kind.DATA, **asked)
+
+    async def event(self, **fields) -> dict:
+        """Hear the next event, which has to have those fields."""
+        kind, body = await self.hear()
+        assert kind is Kind.DATA, (kind, body)
+        heard = json.loads(body)
+        assert fields.items() <= heard.items(), heard
+        return heard
+
+    async def leave(self) -> dict:
+        """Leave, and return what RESULT says; events before it are not looked at."""
+        await self.say(Kind.END)
+        while (heard := await self.hear())[0] is Kind.DATA:
+            pass
+        assert heard[0] is Kind.RESULT
+        return heard[1]
+
+
+@contextlib.asynccontextmanager
+async def talking(server, name: str | None = None, room: str = "lobby", **asked) -> AsyncIterator[Talker]:
+    """Connect, and enter the room; hear everything up to the own coming."""
+    async with speaking(server, greeted=True) as speaker:
+        talker = Talker(speaker.stream)
+        if name is not None:
+            await talker.enter(name, room, **asked)
+            while (await talker.event()).get("name") != name:
+                pass
+        yield talker
+
+
+@played
+async def test_everybody_hears_the_same_in_the_same_order():
+    async with served() as server, talking(server, "ann") as ann, talking(server, "bob") as bob:
+        await ann.event(type="joined", name="bob", seq=2)
+        await ann.ask(type="say", text="hi", id="1")
+        await bob.ask(type="say", text="ho", id="1")
+        heard = [await ann.event(type="said", seq=seq) for seq in (3, 4)]
+        assert [await bob.event() for _ in range(2)] == heard
+        assert {(event["name"], event["text"]) for event in heard} == {("ann", "hi"), ("bob", "ho")}
+
+
+@played
+async def test_what_opened_tells():
+    async with served() as server, talking(server, "ann") as ann, talking(server) as bob:
+        await ann.ask(type="topic", topic="tea")
+        await ann.event(type="topic", topic="tea")
+        opened = await bob.enter("bob", "LOBBY")
+        assert opened | {"log": 0, "secret": 0, "limits": 0} == {
+            "room": "lobby",
+            "name": "bob",
+            "topic": "tea",
+            "log": 0,
+            "head": 3,
+            "members": 2,
+            "secret": 0,
+            "limits": 0,
+        }
+        assert opened["log"] == ann.opened["log"]
+        assert opened["secret"] != ann.opened["secret"]
+        assert opened["limits"] == {"text": 4096, "rate": 1e6, "burst": 20}
+
+
+@played
+async def test_rooms_know_nothing_of_each_other():
+    async with served() as server, talking(server, "ann", "kitchen") as ann, talking(server, "ann", "garden") as other:
+        await other.ask(type="say", text="weeds", id="")
+        await other.event(text="weeds")
+        await ann.ask(type="who")
+        await ann.event(type="who", count=1, members=["ann"])
+
+
+@pytest.mark.parametrize(("history", "first"), [(0, 7), (3, 4), (50, 1)])
+@played
+async def test_history(history, first):
+    async with served() as server, talking(server, "ann") as ann, talking(server) as bob:
+        for number in range(5):
+            await ann.ask(type="say", text=str(number))
+            await ann.event(text=str(number))
+        await bob.enter("bob", history=history)
+        for seq in range(first, 8):
+            last = await bob.event(seq=seq)
+        assert (last["type"], last["name"]) == ("joined", "bob")
+
+
+@played
+async def test_who_comes_again_hears_what_it_missed():
+    async with served() as server, talking(server, "ann") as ann:
+        async with talking(server, "bob") as bob:
+            secret, log = bob.opened["secret"], bob.opened["log"]
+        for seq, kind in ((2, "joined"), (3, "left")):
+            event = await ann.event(type=kind, name="bob", seq=seq)
+        assert event["reason"] == "lost"
+        await ann.ask(type="say", text="missed")
+        async with talking(server) as bob:
+            await bob.enter("bob", since=2, log=log, secret=secret)
+            await bob.event(seq=3, type="left")
+            await bob.event(seq=4, text="missed")
+            await bob.event(seq=5, type="joined", name="bob")
+
+
+@pytest.mark.parametrize("same_log", [True, False])
+@played
+async def test_what_is_not_kept_any_more_is_a_gap(same_log):
+    async with served(all_rooms=Rooms(history=4, rate=1e6)) as server, talking(server, "ann") as ann, talking(server) as bob:
+        for number in range(9):
+            await ann.ask(type="say", text=str(number))
+            await ann.event(text=str(number))
+        await bob.enter("bob", since=2, log=ann.opened["log"] if same_log else "another")
+        await bob.event(type="gap", next=8)  # of 1 to 11 four are kept, with bob's coming
+        for seq in range(8, 12):
+            await bob.event(seq=seq)
+
+
+@played
+async def test_a_name_that_is_taken():
+    async with served() as server, talking(server, "ann") as ann, talking(server) as other:
+        await other.say(Kind.OPEN, operation="chat", room="lobby", name="ANN")
+        await other.hears(Kind.ERROR, code="name_taken")
+        await other.enter("bob")  # the session goes on
+        await ann.event(type="joined", name="bob")
+
+
+@played
+async def test_a_client_that_comes_again_takes_the_place_of_its_lost_connection():
+    async with served() as server, talking(server, "ann") as ann, talking(server) as again:
+        await again.enter("ann", since=ann.opened["head"], log=ann.opened["log"], secret=ann.opened["secret"])
+        await again.event(seq=2, type="left", reason="replaced")
+        await again.event(seq=3, type="joined", name="ann")
+        while (heard := await ann.hear())[0] is Kind.DATA:
+            pass
+        assert heard[0] is Kind.ERROR
+        assert heard[1]["code"] == "name_taken"
+        await again.ask(type="who")
+        await again.event(type="who", members=["ann"])
+
+
+@played
+async def test_leaving_ends_with_the_own_event():
+    async with served() as server, talking(server, "ann") as ann, talking(server, "bob") as bob:
+        await bob.say(Kind.END)
+        await bob.event(seq=3, type="left", name="bob", reason="left")
+        assert await bob.hears(Kind.RESULT) == {"seq": 3}
+        await ann.event(seq=2, type="joined")
+        await ann.event(seq=3, type="left", name="bob")
+        await bob.enter("bob", history=0)  # on the same connection
+        await bob.event(seq=4, type="joined")
+        await bob.say(Kind.CANCEL)
+        while (heard := await bob.hear())[0] is Kind.DATA:
+            pass
+        assert heard[1]["code"] == "cancelled"
+        await ann.event(seq=4)
+        await ann.event(seq=5, type="left", reason="left")
+
+
+@played
+async def test_an_empty_room_forgets_nothing():
+    async with served() as server:
+        async with talking(server, "ann") as ann:
+            await ann.ask(type="say", text="note")
+            await ann.leave()
+        async with talking(server) as bob:
+            await bob.enter("bob")
+            assert [(await bob.event())["seq"] for _ in range(4)] == [1, 2, 3, 4]
+
+
+@played
+async def test_what_is_refused_ends_nothing():
+    async with served() as server, talking(server, "ann") as ann:
+        await ann.ask(type="say", text="é" * 2049, id="7")
+        await ann.event(type="refused", id="7", code="too_large")
+        await ann.ask(type="dance", id="8")
+        await ann.event(type="refused", id="8", code="unsupported")
+        await ann.ask(type="say", text="still here")
+        await ann.event(seq=2, text="still here")
+
+
+@pytest.mark.parametrize(
+    "body", [b"no JSON", b"[]", b'{"type":"say","text":"\xff"}', b'{"type":"who","type":"who"}', b"{" * 70_000]
+)
+@played
+async def test_what_is_no_message_ends_the_connection(body):
+    async with served() as server, talking(server, "ann") as ann, talking(server, "bob") as bob:
+        await bob.stream.send(b"\x12" + body)
+        await bob.hears(Kind.ERROR, code="bad_message")
+        assert await bob.ended()
+        await ann.event(type="joined")
+        await ann.event(type="left", name="bob")
+
+
+@pytest.mark.parametrize(
+    ("asked", "code"),
+    [
+        ({"room": "lobby"}, "bad_request"),
+        ({"name": "ann"}, "bad_request"),
+        ({"room": "", "name": "ann"}, "bad_name"),
+        ({"room": "lobby", "name": "a\x1bb"}, "bad_name"),
+        ({"room": "lobby", "name": "ann", "since": -1}, "bad_request"),
+        ({"room": "lobby", "name": "ann", "history": "all"}, "bad_request"),
+        ({"room": "lobby", "name": "ann", "secret": 1}, "bad_request"),
+        ({"room": "lobby", "name": "ann", "since": 1, "log": 5}, "bad_request"),
+    ],
+)
+@played
+async def test_what_nobody_may_ask_for(asked, code):
+    async with served() as server, talking(server) as ann:
+        await ann.say(Kind.OPEN, operation="chat", **asked)
+        await ann.hears(Kind.ERROR, code=code)
+        await ann.enter("ann")
+        await ann.event(seq=1, type="joined")
+
+
+@played
+async def test_a_flood_is_read_later():
+    async with served(all_rooms=Rooms(rate=50)) as server, talking(server, "ann") as ann:
+        loop = asyncio.get_running_loop()
+        start = loop.time()
+        for number in range(40):
+            await ann.ask(type="say", text=str(number))
+        for number in range(40):
+            await ann.event(type="said", text=str(number))
+        assert loop.time() - start > 0.35  # 20 at once, 20 more in 0.4 s
+
+
+@played
+async def test_a_key_is_a_name():
+    async with served(keyring=Keyring({"alice": TOKEN, "bob": TOKEN})) as server, speaking(server) as speaker:
+        await speaker.authenticate(await speaker.greet())
+        await speaker.hears(Kind.AUTHENTICATED)
+        assert (await Talker(speaker.stream).enter("bob"))["name"] == "alice"
+
+
+@played
+async def test_a_drain_tells_members_and_waits_for_nobody():
+    async with served() as server, talking(server, "ann") as ann, talking(server, "bob") as bob:
+        closing = asyncio.create_task(server.close(grace=PATIENCE))
+        await ann.event(type="joined", name="bob")
+        for member in (ann, bob):
+            await member.hears(Kind.GOAWAY)
+            await member.hears(Kind.ERROR, code="going_away")
+            assert await member.ended()
+        await asyncio.wait_for(closing, PATIENCE / 2)
+
+
+@played
+async def test_members_of_a_unix_socket_choose_their_names(tmp_path):
+    async with served(path=tmp_path / "chat") as server, aio.connect(**where(server)) as stream:
+        ann = Talker(stream)
+        await ann.greet()
+        assert (await ann.enter("ann"))["name"] == "ann"
+
+
+@played
+async def test_slow_members_are_cut_and_nobody_else_loses_a_message():
+    """20 members, four of which stop reading, and 1,500 messages: each sequence is looked at."""
+    limits = aio.Limits(write_timeout=0.2, high_water=8192, low_water=2048, unsent=16384)
+    async with contextlib.AsyncExitStack() as stack:
+        server = await stack.enter_async_context(served(limits=limits))
+        members = [await stack.enter_async_context(talking(server, f"m{number}")) for number in range(20)]
+        slow = members[::5]
+        for member in slow:
+            member.stream.transport.pause_reading()
+        quick = [member for member in members if member not in slow]
+        texts = [str(number).ljust(1000, ".") for number in range(1500)]
+        hearing = [asyncio.create_task(_all(member, len(texts))) for member in quick]
+        for number, text in enumerate(texts):
+            await quick[number % len(quick)].ask(type="say", text=text)
+            if number % 20 == 0:
+                await asyncio.sleep(0.01)
+        sequences = [await task for task in hearing]
+        assert all(sequence == sequences[0] for sequence in sequences)
+        assert sorted(text for _, text in sequences[0]) == sorted(texts)
+        while server.counters["writes_overdue"] < len(slow):
+            await quick[0].event(type="left", reason="slow")
+
+
+async def _all(member: Talker, count: int) -> list[tuple[int, str]]:
+    """Hear so many texts; return them with their numbers, of which none may be missing."""
+    heard, last = [], None
+    while len(heard) < count:
+        event = await member.event()
+        assert last is None or event["seq"] == last + 1
+        last = event["seq"]
+        if event["type"] == "said":
+            heard.append((last, event["text"]))
+        assert event.get("reason") in (None, "slow")
+    return heard
+
+
+@played
+async def test_a_member_that_stalls_for_a_while_catches_up():
+    async with served() as server, talking(server, "ann") as ann, talking(server, "bob") as bob:
+        bob.stream.transport.pause_reading()
+        own = server._server  # what waits for bob is here
+        hearing = asyncio.create_task(_all(ann, 400))
+        for number in range(400):
+            await ann.ask(type="say", text=str(number).ljust(500, "."))
+        await hearing
+        bob.stream.transport.resume_reading()
+        assert [text.rstrip(".") for _, text in await _all(bob, 400)] == [str(number) for number in range(400)]
+        await ann.ask(type="say", text="and now")
+        await bob.event(text="and now")
+        assert own.counters["writes_overdue"] == 0
+
+
+@played
+async def test_who_is_behind_the_beginning_of_the_log_is_told():
+    async with (
+        served(all_rooms=Rooms(history=10, rate=1e6)) as server,
+        talking(server, "ann") as ann,
+        talking(server, "bob") as bob,
+    ):
+        bob.stream.transport.pause_reading()
+        hearing = asyncio.create_task(_all(ann, 1000))
+        for number in range(1000):
+            await ann.ask(type="say", text=str(number).ljust(4000, "."))
+        await hearing
+        bob.stream.transport.resume_reading()
+        seqs, gaps = [2], 0
+        while seqs[-1] < 1002:
+            if (event := await bob.event())["type"] == "gap":
+                gaps += 1
+                assert event["next"] > seqs[-1] + 1
+                seqs.append(event["next"] - 1)
+            else:
+                assert event["seq"] == seqs[-1] + 1
+                seqs.append(event["seq"])
+        assert gaps
+
+
+@played
+async def test_more_than_the_log_holds_in_one_turn_is_lost_to_nobody():
+    async with served(all_rooms=Rooms(history=3, rate=1e6)) as server, contextlib.AsyncExitStack() as stack:
+        members = [await stack.enter_async_context(talking(server, f"m{number}")) for number in range(10)]
+        for member in members:
+            for number in range(10):
+                await member.ask(type="say", text=f"{number}")
+        sequences = [await _all(member, 100) for member in members]
+        assert all(sequence == sequences[0] for sequence in sequences)
+
+
+@played
+async def test_joining_while_others_talk_misses_nothing():
+    async with served() as server, talking(server, "ann") as ann, contextlib.AsyncExitStack() as stack:
+        hearing = asyncio.create_task(_all(ann, 300))
+        late = []
+        for number in range(300):
+            await ann.ask(type="say", text=str(number))
+            if number % 30 == 15:
+                late.append(await stack.enter_async_context(talking(server)))
+                await late[-1].enter(f"m{number}", history=1000)
+        expected = await hearing
+        for member in late:
+            assert await _all(member, 300) == expected
+
+
+def test_options_that_cannot_be(capsys):
+    for argv in (["--workers", "2"], ["--rate", "0"], ["--history", "0"]):
+        with pytest.raises(SystemExit) as caught:
+            chat.serve_main(argv)
+        assert caught.value.code == 2
+    assert chat.serve_main(["--tokens", "/nowhere"]) == 2
+    assert "nowhere" in capsys.readouterr().err
