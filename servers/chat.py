@@ -13,6 +13,7 @@ import argparse
 import asyncio
 import contextlib
 import functools
+import sys
 import time
 from typing import TYPE_CHECKING, Any, Final
 
@@ -36,20 +37,21 @@ if TYPE_CHECKING:
 # that shows: what its own kernel takes, and 24 KiB here. It may come again, and has missed nothing that the log still has.
 LIMITS: Final = aio.Limits(write_timeout=2.5, high_water=8 * 1024, low_water=2 * 1024, unsent=16 * 1024)
 MEMBERS_PER_TURN: Final = 256  # that get the next events until others have their turn, some 2 ms
-PIECE: Final = 64 * 1024  # bytes of events that are handed out at a time
+PIECE: Final = 16 * 1024  # bytes of events that are handed out at a time: what waits for a slow member at most, with the marks
+NOT_YET: Final = sys.maxsize  # nothing has a higher number, so nothing is handed to that seat
 HISTORY: Final = 50  # events that a client gets unless it says how many: a screen
 
 
 class Seat:
-    """A member's place at the server: its session, and the number of the event that it was handed last.
+    """A member's place at the server. `position`: the number of the event that it was handed last, `NOT_YET` before OPENED.
 
     `over` is done when the room wants no more of it, with what its client is told.
     """
 
-    def __init__(self, session: ServerSession, member: Member, position: int) -> None:
+    def __init__(self, session: ServerSession, member: Member) -> None:
         self.session = session
         self.member = member
-        self.position = position
+        self.position = NOT_YET
         self.catching_up: asyncio.Task[None] | None = None
         self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -76,9 +78,9 @@ class Floor:
         self._task.cancel()
         self.room.log.hold(None)
 
-    def seat(self, seat: Seat) -> None:
-        """Give a member its seat, from which it catches up first."""
-        self.seats[seat.member] = seat
+    def begin(self, seat: Seat, position: int) -> None:
+        """Hand a seat everything after `position` from now on; first of all it has to catch up."""
+        seat.position = position
         self._catch_up(seat)
 
     def unseat(self, seat: Seat) -> None:
@@ -124,11 +126,12 @@ class Floor:
 
     def _hand(self, seat: Seat, start: int, batch: FrameBatch) -> None:
         """Hand the events after `start` to a seat, if it has all before them and takes them at once."""
-        if seat.catching_up is not None or seat.position >= self.sent:
+        if seat.catching_up is not None or seat.position >= self.sent or seat.member not in self.seats:
             return
-        if seat.position == start and seat.session.stream.push_batch(batch):
+        stream = seat.session.stream
+        if seat.position == start and stream.push_batch(batch):
             seat.position = self.sent
-        else:
+        elif not stream.transport.is_closing():  # whoever hears the member finds that out
             self._catch_up(seat)
 
     def _catch_up(self, seat: Seat) -> None:
@@ -144,7 +147,7 @@ class Floor:
     async def _send_piece(self, seat: Seat, last: int) -> None:
         """Send the next events up to `last`, and before them what tells of those that are not kept any more."""
         log = self.room.log
-        if seat.position < log.first - 1:
+        while seat.position < log.first - 1:  # and again, if it takes its time for that
             seat.position = log.first - 1
             await seat.session.send_data(rooms.gap(log.first))
         events = log.behind(seat.position, PIECE)[: last - seat.position]
@@ -176,14 +179,15 @@ class Chat:
         session.audit.update(room=room.name, member=name)
         position = room.start(since, log, history)
         member, replaced = room.join(name, asked.text("secret", default=""))
-        seat, floor = Seat(session, member, position), self._floor(room)
+        seat, floor = Seat(session, member), self._floor(room)
+        floor.seats[member] = seat
         if replaced is not None and replaced in floor.seats:
             floor.seats[replaced].end(OperationError("name_taken", f"{name}: the same client has come again"))
         reason = "lost"
         try:
             floor.wake()
             await session.opened(**member.described())
-            floor.seat(seat)
+            floor.begin(seat, position)
             await self._attend(floor, seat)
             last = self._leave(floor, seat, "left")
             await floor.finish(seat, last)

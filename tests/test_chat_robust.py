@@ -15,7 +15,7 @@ from test_chat import Talker, served, talking
 from wires import HELLO, message
 
 from fastframe import aio
-from fastframe.servers import session
+from fastframe.servers import service, session
 from fastframe.servers.messages import Kind
 
 STAY = (
@@ -126,6 +126,36 @@ async def test_who_hangs_up_while_it_is_let_in():
             async with raw(server) as (_, writer):
                 writer.write(HELLO + message(Kind.OPEN, operation="chat", room="lobby", name="bob", history=1000))
         await alone(ann)
+
+
+@played
+async def test_who_comes_again_before_it_was_let_in(monkeypatch):
+    """The first stay has not sent OPENED yet when the second takes its place."""
+    waiting, go_on = asyncio.Event(), asyncio.Event()
+    opened = service.ServerSession.opened
+
+    async def slowly(self, **fields):
+        if not waiting.is_set():
+            secrets.append(fields["secret"])
+            waiting.set()
+            await go_on.wait()
+        await opened(self, **fields)
+
+    secrets: list[str] = []
+    monkeypatch.setattr(service.ServerSession, "opened", slowly)
+    async with served() as server, talking(server) as first, talking(server) as second:
+        await first.say(Kind.OPEN, operation="chat", room="lobby", name="ann")
+        await waiting.wait()
+        await second.enter("ann", secret=secrets[0], history=0)
+        go_on.set()
+        await first.hears(Kind.OPENED)
+        while (heard := await first.hear())[0] is Kind.DATA:
+            pass
+        assert heard[1]["code"] == "name_taken"
+        await second.ask(type="say", text="alone")
+        await second.event(type="left", reason="replaced")
+        await second.event(type="joined")
+        await second.event(text="alone")
 
 
 @played
