@@ -4,17 +4,18 @@
 
 Most members have had every event that there is: the next ones go to all of them as the same bytes, and who takes them at once
 stays with them. Who does not is sent what is missing by a task of its own until it has caught up, or is cut because it takes
-nothing for `--write-timeout`. Events wait in the room's log, once for all: a slow member costs what its connection may hold.
+nothing for `--lag`. Events wait in the room's log, once for all: a slow member costs what its connection may hold.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import functools
 import sys
 import time
+from collections import Counter
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from fastframe import Decoder, Encoder, aio
@@ -33,9 +34,10 @@ if TYPE_CHECKING:
 
     from fastframe import FrameBatch
 
-# A member that takes nothing any more is cut after one to two write timeouts. With these marks some 90 KiB wait for it before
-# that shows: what its own kernel takes, and 24 KiB here. It may come again, and has missed nothing that the log still has.
-LIMITS: Final = aio.Limits(write_timeout=2.5, high_water=8 * 1024, low_water=2 * 1024, unsent=16 * 1024)
+# What waits for a member before it counts as behind: 24 KiB here, and what its own kernel takes, 125 KiB on Linux. In a room of
+# 100 messages of 200 bytes a second that is after 5 s. Who was merely out of reach for a while is not behind.
+LIMITS: Final = aio.Limits(high_water=8 * 1024, low_water=2 * 1024, unsent=16 * 1024)
+LAG: Final = 3.0  # seconds for who is behind to take the next 16 KiB: so in that room who does not read is cut after 8
 MEMBERS_PER_TURN: Final = 256  # that get the next events until others have their turn, some 2 ms
 PIECE: Final = 16 * 1024  # bytes of events that are handed out at a time: what waits for a slow member at most, with the marks
 NOT_YET: Final = sys.maxsize  # nothing has a higher number, so nothing is handed to that seat
@@ -52,6 +54,7 @@ class Seat:
         self.session = session
         self.member = member
         self.position = NOT_YET
+        self.is_slow = False
         self.catching_up: asyncio.Task[None] | None = None
         self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -64,8 +67,9 @@ class Seat:
 class Floor:
     """A room and the seats in it. `sent`: the number of the event that all seats have but those that have to catch up."""
 
-    def __init__(self, room: Room, max_payload: int) -> None:
+    def __init__(self, room: Room, max_payload: int, lag: float) -> None:
         self.room = room
+        self._lag = lag
         self.seats: dict[Member, Seat] = {}
         self.sent = room.log.head
         self._format = frame_format(max_payload)
@@ -131,18 +135,24 @@ class Floor:
         stream = seat.session.stream
         if seat.position == start and stream.push_batch(batch):
             seat.position = self.sent
-        elif not stream.transport.is_closing():  # whoever hears the member finds that out
+        else:
             self._catch_up(seat)
 
     def _catch_up(self, seat: Seat) -> None:
         seat.catching_up = asyncio.create_task(self._send_missing(seat))
 
     async def _send_missing(self, seat: Seat) -> None:
-        """Send what a seat has not had, as it is taken, until it has what the others have."""
-        with contextlib.suppress(*GONE):  # whoever hears the member finds out
+        """Send what a seat has not had, as it is taken, until it has what the others have; cut it if it takes too little."""
+        try:
             while seat.position < self.sent:
-                await self._send_piece(seat, self.sent)
+                async with asyncio.timeout(self._lag):
+                    await self._send_piece(seat, self.sent)
             seat.catching_up = None
+        except TimeoutError:
+            seat.is_slow = True
+            seat.session.stream.abort()
+        except GONE:
+            pass  # whoever hears the member finds that out
 
     async def _send_piece(self, seat: Seat, last: int) -> None:
         """Send the next events up to `last`, and before them what tells of those that are not kept any more."""
@@ -158,8 +168,10 @@ class Floor:
 class Chat:
     """The operation on rooms. `max_payload`: bytes of a message, as of the `Service`; `named`: a user has the key's name."""
 
-    def __init__(self, all_rooms: Rooms, max_payload: int = messages.MAX_PAYLOAD, *, named: bool = False) -> None:
+    def __init__(self, all_rooms: Rooms, max_payload: int, lag: float, *, named: bool) -> None:
+        self.counters = Counter(members_cut=0)
         self._rooms = all_rooms
+        self._lag = lag
         self._max_payload = max_payload
         self._named = named
         self._floors: dict[Room, Floor] = {}  # of the rooms that somebody is in
@@ -195,9 +207,11 @@ class Chat:
             reason = "" if error.code == "going_away" else "left"
             raise
         except GONE:
-            reason = "lost" if seat.catching_up is None else "slow"
+            reason = "slow" if seat.is_slow else "lost"
+            self.counters["members_cut"] += seat.is_slow
             raise
         finally:
+            session.audit.update(reason=reason or "drained")
             self._leave(floor, seat, reason)
         return {"seq": last}
 
@@ -247,7 +261,7 @@ class Chat:
 
     def _floor(self, room: Room) -> Floor:
         if room not in self._floors:
-            self._floors[room] = Floor(room, self._max_payload)
+            self._floors[room] = Floor(room, self._max_payload, self._lag)
         return self._floors[room]
 
     def _name(self, user: str) -> str:
@@ -262,6 +276,10 @@ class ChatServer(ServiceServer):
         super().__init__(service, server)
         self._chat = chat
 
+    @property
+    def counters(self) -> Mapping[str, int]:
+        return {**super().counters, **self._chat.counters}
+
     async def close(self, grace: float = 0.0) -> None:
         self._chat.drain()
         await super().close(grace)
@@ -275,9 +293,10 @@ async def serve(
     limits: aio.Limits,
     keyring: credentials.Keyring | None = None,
     max_payload: int = messages.MAX_PAYLOAD,
+    lag: float = LAG,
 ) -> ChatServer:
     """Serve rooms on listening sockets, as `host.run` wants it."""
-    chat = Chat(all_rooms, max_payload, named=keyring is not None)
+    chat = Chat(all_rooms, max_payload, lag, named=keyring is not None)
     service = Service(chat.operations, keyring=keyring, max_payload=max_payload, offer={"operations": ["chat"]})
     return ChatServer(service, await service.listen(sockets=sockets, ssl=ssl, limits=limits), chat)
 
@@ -289,7 +308,14 @@ def serve_main(argv: list[str]) -> int:
         description="Keep chat rooms for `fastframe chat`, until SIGTERM or Ctrl-C.",
         epilog="example: fastframe serve chat --port 9000",
     )
-    add_room_options(parser)
+    group = add_room_options(parser)
+    group.add_argument(
+        "--lag",
+        type=arguments.seconds,
+        default=LAG,
+        metavar="S",
+        help="time for a member that is behind to take the next 16 KiB (default: %(default)g)",
+    )
     arguments.add_service_options(parser)
     arguments.add_server_options(parser, LIMITS)
     options = parser.parse_args(argv)
@@ -300,10 +326,11 @@ def serve_main(argv: list[str]) -> int:
         keyring = credentials.keyring(options.tokens)
     except arguments.UsageError as error:
         return host.fail(error, 2)
-    return host.run(options, functools.partial(serve, all_rooms, keyring=keyring, max_payload=options.max_payload))
+    serve_rooms = functools.partial(serve, all_rooms, keyring=keyring, max_payload=options.max_payload, lag=options.lag)
+    return host.run(options, serve_rooms)
 
 
-def add_room_options(parser: argparse.ArgumentParser) -> None:
+def add_room_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     group = parser.add_argument_group("rooms")
     group.add_argument(
         "--history",
@@ -326,3 +353,4 @@ def add_room_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help=f"messages a second of a member, after the first {rooms.BURST} (default: %(default)g)",
     )
+    return group
