@@ -34,12 +34,12 @@ if TYPE_CHECKING:
 
     from fastframe import FrameBatch
 
-# What waits for a member before it counts as behind: 24 KiB here, and what its own kernel takes, 125 KiB on Linux. In a room of
+# What waits for a member before it counts as behind: 12 KiB here, and what its own kernel takes, 125 KiB on Linux. In a room of
 # 100 messages of 200 bytes a second that is after 5 s. Who was merely out of reach for a while is not behind.
-LIMITS: Final = aio.Limits(high_water=8 * 1024, low_water=2 * 1024, unsent=16 * 1024)
-LAG: Final = 3.0  # seconds for who is behind to take the next 16 KiB: so in that room who does not read is cut after 8
+LIMITS: Final = aio.Limits(high_water=4 * 1024, low_water=1024, unsent=8 * 1024)
+LAG: Final = 3.0  # seconds for who is behind to take the next 8 KiB: so in that room who does not read is cut after 8
 MEMBERS_PER_TURN: Final = 256  # that get the next events until others have their turn, some 2 ms
-PIECE: Final = 16 * 1024  # bytes of events that are handed out at a time: what waits for a slow member at most, with the marks
+PIECE: Final = 8 * 1024  # bytes of events that are handed out at a time: what waits for a slow member at most, with the marks
 NOT_YET: Final = sys.maxsize  # nothing has a higher number, so nothing is handed to that seat
 HISTORY: Final = 50  # events that a client gets unless it says how many: a screen
 
@@ -314,7 +314,7 @@ def serve_main(argv: list[str]) -> int:
         type=arguments.seconds,
         default=LAG,
         metavar="S",
-        help="time for a member that is behind to take the next 16 KiB (default: %(default)g)",
+        help="time for a member that is behind to take the next 8 KiB (default: %(default)g)",
     )
     arguments.add_service_options(parser)
     arguments.add_server_options(parser, LIMITS)
