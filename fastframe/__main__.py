@@ -10,6 +10,7 @@ from fastframe import IMPLEMENTATION, __version__
 
 COMMANDS = {
     "demo": ("fastframe.bench.demo", "main", "send a real file through an echo server; a table and a picture by chunk size"),
+    "demo sticky": ("fastframe.bench.sticky", "main", "what sticks together without frames, on live sockets, and four cures"),
     "serve echo": ("fastframe.servers.echo", "serve_main", "answer each frame with itself"),
     "echo": ("fastframe.servers.echo", "client_main", "send texts as frames to an echo server, print the answers"),
     "serve exec": ("fastframe.servers.exec", "serve_main", "run the commands that a list permits"),
