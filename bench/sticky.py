@@ -31,10 +31,13 @@ ALARM: Final = "1;31"
 COLOURS: Final = {"A": "30;46", "B": "30;43", "C": "30;45", "D": "30;42", "E": "30;47"}  # by letter; black on something light
 ROUND_TRIP: Final = 50  # ms, across a continent
 
-LEGEND: Final = f"""\
-Each line is a call on a live socket: who, what, of which message, how many
-bytes, and the bytes. {BORDER} is where a message begins or ends, {SEAM} where its header
-ends, {CUT} where it is cut. Letters below the bytes tell whose they are."""
+LEGEND: Final = textwrap.fill(
+    "Each line is a call on a live socket: who, what, of which message, how many bytes, and the bytes, in hexadecimal where"
+    f" they are no text. {BORDER} is where a message begins or ends, {SEAM} where its header ends, {CUT} where it is cut."
+    " Letters below the bytes tell whose they are.",
+    WIDTH,
+)
+FAILS: Final = "Still fails:"  # how the remark begins that a student should not miss
 
 
 def main(argv: list[str]) -> int:
@@ -57,9 +60,15 @@ def main(argv: list[str]) -> int:
     if options.json:
         print(json.dumps({name: as_json(stage) for name, stage in stages.items()}, indent=1))
         return 0
-    page = Page(coloured=sys.stdout.isatty() and not os.environ.get("NO_COLOR"))
-    print("\n".join(page.lines(stages)))
+    print("\n".join(Page(coloured=wants_colours()).lines(stages)))
     return 0
+
+
+def wants_colours() -> bool:
+    """Tell whether what is printed goes to a terminal with colours, or the environment says so: NO_COLOR, FORCE_COLOR."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    return bool(os.environ.get("FORCE_COLOR")) or (sys.stdout.isatty() and os.environ.get("TERM") != "dumb")
 
 
 class Page:
@@ -94,15 +103,16 @@ class Page:
             for line in remark.text.splitlines():
                 yield self._paint(f"{INDENT}{line}", DIM) if line else ""
         else:
-            yield from wrapped(remark.text)
+            for line in wrapped(remark.text):
+                yield line.replace(FAILS, self._paint(FAILS, ALARM))
 
     def call(self, call: Call) -> Iterator[str]:
         """Yield the call, and below it the letters if its bytes are of several messages."""
         letters = call.letters
-        letter = letters[0] if len(letters) == 1 else ""
+        letter = self._paint(letters[0], colour(letters[0])) if len(letters) == 1 and letters[0] else " "
         head, count = f"{INDENT}{call.who} {call.name:<12} ", f" {len(call.data):>2}  "
         shown_bytes = "".join(self._bytes(call.pieces)) if call.pieces else "the end"
-        yield head + self._paint(f"{letter:1}", colour(letter)) + count + shown_bytes
+        yield head + letter + count + shown_bytes
         if len(letters) > 1:
             yield " " * len(head + " " + count) + "".join(self._letters(call.pieces)).rstrip()
 

@@ -7,6 +7,7 @@ each time, since whoever receives what several calls have sent waits first until
 from __future__ import annotations
 
 import contextlib
+import itertools
 import socket
 import struct
 from collections.abc import Callable
@@ -139,8 +140,8 @@ def header(stage: Stage) -> None:
         client.announce(letter, HEADER, len(message))
         cures.send_struct(client, message)
     server.wait()
-    for message in MESSAGES.values():
-        assert cures.recv_struct(server) == message
+    received = [cures.recv_struct(server) for _ in MESSAGES]
+    assert received == list(MESSAGES.values())
     stage.count("3 a struct header", len(ALL), "a length is wrong, or hostile")
     stage.say('Still fails: D comes from a peer that packs its length with "<I", or with "i", as its own machine does.')
     (length,) = struct.unpack(">I", _swapped(stage)[1].recv(HEADER))
@@ -162,8 +163,8 @@ def described(stage: Stage) -> None:
         client.announce(letter, HEADER, len(cures.describe(message)), len(message))
         cures.send_described(client, message)
     server.wait()
-    for message in MESSAGES.values():
-        assert cures.recv_described(server) == message
+    received = [cures.recv_described(server) for _ in MESSAGES]
+    assert received == list(MESSAGES.values())
     stage.count("4 header, JSON, body", len(ALL), "as 3, though a checksum tells")
     stage.say("Still fails: D says that it has 3 bytes, and has 5. E follows.")
     wrong = cures.describe(b"hello").replace(b'"size":5', b'"size":3')
@@ -186,9 +187,8 @@ def framed(stage: Stage) -> None:
     for letter, message in MESSAGES.items():
         client.announce(letter, HEADER, len(message))
     cures.send_framed(client, MESSAGES.values())
-    payloads = cures.recv_framed(server)
-    for message in MESSAGES.values():
-        assert next(payloads) == message
+    payloads = list(itertools.islice(cures.recv_framed(server), len(MESSAGES)))
+    assert payloads == list(MESSAGES.values())
     stage.count("5 fastframe", len(ALL), "a wrong length is not too large")
     stage.say("The bytes of cure 3, in one send and one recv, and each payload by itself. What cure 3 waited for without end:")
     _tell_error(stage, _swapped(stage)[1])

@@ -36,6 +36,11 @@ def said(name):
     return " ".join(entry.text for entry in play(name).log if isinstance(entry, Remark) and not entry.code)
 
 
+@pytest.fixture(autouse=True)
+def _no_colours_asked_for(monkeypatch):
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+
+
 def printed(capsys, *arguments):
     assert sticky.main(list(arguments)) == 0
     return capsys.readouterr().out
@@ -184,11 +189,19 @@ def test_messages_have_colours_on_a_terminal_only(no_color, is_coloured):
     reader, terminal = pty.openpty()
     command = [sys.executable, "-m", "fastframe", "demo", "sticky", "receiver"]
     with os.fdopen(reader, "rb", buffering=0) as screen:
-        subprocess.run(command, stdout=terminal, env=os.environ | {"NO_COLOR": no_color}, check=True, timeout=30)
+        subprocess.run(
+            command, stdout=terminal, env=os.environ | {"NO_COLOR": no_color, "TERM": "xterm"}, check=True, timeout=30
+        )
         os.close(terminal)
         shown = screen.read(8192)
     assert (b"|\033[30;46mhello\033[0m|\033[30;43m11\033[0m\033[1;31m~\033[0m" in shown) is is_coloured
     assert (b"\033" in shown) is is_coloured
+
+
+def test_colours_can_be_asked_for_in_a_pipe(capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert "\033[30;46mhello" in printed(capsys, "receiver")
 
 
 def test_json_has_every_call_and_its_pieces(capsys):
