@@ -142,6 +142,8 @@ class Tap(socket.socket):
         if sys.platform != "linux":
             return None
         info = self.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO_DATA_SEGS_OUT + 4)
+        if len(info) < TCP_INFO_DATA_SEGS_OUT + 4:
+            return None
         return int(struct.unpack_from("=I", info, TCP_INFO_DATA_SEGS_OUT)[0])
 
     def send(self, data: Buffer, flags: int = 0, /) -> int:

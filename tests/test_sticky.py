@@ -115,6 +115,11 @@ def test_where_segments_are_not_counted_nothing_is_said_of_them(monkeypatch):
     assert received("sender") == [b"hello11 o'clockbye"]
 
 
+def test_a_kernel_that_tells_less_is_asked_nothing_more(monkeypatch):
+    monkeypatch.setattr(sticky_wire, "TCP_INFO_DATA_SEGS_OUT", 1_000)
+    assert "segments" not in said("sender")
+
+
 @given(st.data())
 def test_a_ruler_marks_each_border_wherever_the_chunks_end(data):
     lengths = data.draw(st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=3), min_size=1, max_size=5))
