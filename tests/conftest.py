@@ -24,7 +24,7 @@ from vectors import by_buffer, by_feed
 MODULES = {"cython": "fastframe._codec_c", "python": "fastframe._codec_py"}
 CHOICE = os.environ.get("FASTFRAME_IMPLEMENTATION", "")
 
-settings.register_profile("quick", deadline=None, max_examples=100)
+settings.register_profile("quick", deadline=None, max_examples=70)
 settings.register_profile("thorough", deadline=None, max_examples=5_000)  # pytest --hypothesis-profile=thorough
 settings.load_profile("quick")
 
