@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 # What waits for a member before it counts as behind: 12 KiB here, and what its own kernel takes, 125 KiB on Linux. In a room of
 # 100 messages of 200 bytes a second that is after 5 s. Who was merely out of reach for a while is not behind.
 LIMITS: Final = aio.Limits(high_water=4 * 1024, low_water=1024, unsent=8 * 1024)
-LAG: Final = 3.0  # seconds for who is behind to take the next 8 KiB: so in that room who does not read is cut after 8
+LAG: Final = 2.0  # seconds for who is behind to take the next 8 KiB: so in that room who does not read is cut after 7 to 9
 MEMBERS_PER_TURN: Final = 256  # that get the next events until others have their turn, some 2 ms
 PIECE: Final = 8 * 1024  # bytes of events that are handed out at a time: what waits for a slow member at most, with the marks
 NOT_YET: Final = sys.maxsize  # nothing has a higher number, so nothing is handed to that seat
