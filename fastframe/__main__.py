@@ -21,6 +21,8 @@ COMMANDS = {
     "ls": ("fastframe.servers.files_commands", "ls_main", "list a directory of a file server"),
     "stat": ("fastframe.servers.files_commands", "stat_main", "tell what a name at a file server is, and its digest"),
     "serve chat": ("fastframe.servers.chat", "serve_main", "keep chat rooms"),
+    "serve tutorial": ("fastframe.servers.tutorial", "serve_main", "the programs of the socket tutorials, without their bugs"),
+    "tutorial": ("fastframe.servers.tutorial", "client_main", "the clients of these programs"),
     "bench codec": ("fastframe.bench.codec", "main", "time the codec beside the physical limit and its peers"),
     "bench echo": ("fastframe.bench.echo", "main", "what an echo costs a server, beside its peers and one in C"),
     "bench transfer": ("fastframe.bench.transfer", "main", "how fast a file gets through, by chunk size and digest"),

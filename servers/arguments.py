@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Final, Literal
 
 from fastframe import FrameFormat, aio
@@ -38,17 +38,24 @@ class UsageError(Exception):
     """Say that the command was asked for what cannot be: status 2."""
 
 
-def add_server_options(parser: argparse.ArgumentParser, limits: aio.Limits | None = None) -> None:
-    """Add what every server has; `limits` are its defaults, if they are not those of `aio.Limits`."""
-    _add_listeners(parser.add_argument_group("where it listens"))
-    _add_tls(parser.add_argument_group("TLS", "With a client CA only clients whose certificate it signed get in."))
+def add_server_options(parser: argparse.ArgumentParser, limits: aio.Limits | None = None, *, public: bool = True) -> None:
+    """Add what every server has; `limits` are its defaults, if they are not those of `aio.Limits`.
+
+    Unless it is `public`, it listens where this machine alone reaches it, without TLS, and nothing of its wire need be a frame.
+    """
+    _add_listeners(parser.add_argument_group("where it listens"), public)
+    if public:
+        _add_tls(parser.add_argument_group("TLS", "With a client CA only clients whose certificate it signed get in."))
+    else:
+        parser.set_defaults(tls_cert=None, tls_key=None, tls_client_ca=None, insecure=False)
     _add_limits(
         parser.add_argument_group(
             "limits of a connection", "In seconds (S), bytes and counts; `none` where there may be no limit."
         ),
         limits or aio.Limits(),
+        without=() if public else ("handshake_timeout", "frames_per_turn"),
     )
-    parser.set_defaults(default_limits=limits or aio.Limits())
+    parser.set_defaults(default_limits=limits or aio.Limits(), public=public)
     _add_processes(parser.add_argument_group("how it runs"))
 
 
@@ -80,11 +87,17 @@ def add_format_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_client_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("address", type=address, metavar="ADDR", help="host:port, [v6]:port or unix:PATH")
+def add_address_options(parser: argparse.ArgumentParser, name: str = "address", default: str | None = None) -> None:
+    """Add where a client's server is, under a name that may have a default, and how long it waits for it."""
+    text = "host:port, [v6]:port or unix:PATH" + (f" (default: {default})" if default else "")
+    parser.add_argument(name, type=address, metavar="ADDR", default=default, help=text)
     parser.add_argument(
         "--timeout", type=seconds, default=10.0, metavar="S", help="seconds to wait for an answer (default: %(default)g)"
     )
+
+
+def add_client_options(parser: argparse.ArgumentParser) -> None:
+    add_address_options(parser)
     group = parser.add_argument_group("TLS")
     group.add_argument("--tls", action="store_true", help="speak TLS; each option below asks for it, too")
     group.add_argument(
@@ -95,7 +108,7 @@ def add_client_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--tls-key", metavar="FILE", help="its key (default: it is in the certificate's file)")
 
 
-def _add_listeners(group: Any) -> None:
+def _add_listeners(group: Any, public: bool) -> None:
     group.add_argument(
         "--host",
         action="append",
@@ -117,11 +130,12 @@ def _add_listeners(group: Any) -> None:
         metavar="N",
         help=f"connections that wait in the kernel to be accepted, up to its own net.core.somaxconn (default: {BACKLOG})",
     )
-    group.add_argument(
-        "--insecure",
-        action="store_true",
-        help="allow an address that others reach, without client certificates or tokens over TLS",
-    )
+    if public:
+        group.add_argument(
+            "--insecure",
+            action="store_true",
+            help="allow an address that others reach, without client certificates or tokens over TLS",
+        )
 
 
 def _add_tls(group: Any) -> None:
@@ -130,8 +144,10 @@ def _add_tls(group: Any) -> None:
     group.add_argument("--tls-client-ca", metavar="FILE", help="CA whose certificates clients must have (PEM)")
 
 
-def _add_limits(group: Any, defaults: aio.Limits) -> None:
+def _add_limits(group: Any, defaults: aio.Limits, without: Collection[str]) -> None:
     for name, parse, metavar, reason in LIMITS:
+        if name in without:
+            continue
         default = getattr(defaults, name)
         group.add_argument(
             f"--{name.replace('_', '-')}",

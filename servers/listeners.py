@@ -83,6 +83,10 @@ def open_listeners(options: argparse.Namespace, bind: Bind, kind: socket.SocketK
 
 def refuse_public(host: str, options: argparse.Namespace, kind: socket.SocketKind = socket.SOCK_STREAM) -> None:
     """Raise UsageError if others can reach `host`, nobody would authenticate them, and the options do not accept that."""
+    if not options.public and not _is_loopback(host):
+        raise UsageError(
+            f"{host!r} can be reached by others, and there is neither TLS nor a password here: say 127.0.0.1 or ::1"
+        )
     # A token keeps others out, but what follows it can be read and changed without TLS.
     authenticates = options.tls_client_ca or (options.tls_cert and getattr(options, "tokens", None))
     if not options.insecure and not authenticates and not _is_loopback(host):

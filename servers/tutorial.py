@@ -1,0 +1,114 @@
+"""The tutorial servers: the programs of a well-known series of socket tutorials, byte for byte, and without their bugs.
+
+    fastframe serve tutorial KIND        fastframe tutorial KIND        docs/tutorial.md draws what each KIND sends
+
+Each kind is a pair of functions, `serve_KIND(argv)` and `client_KIND(argv)`, imported when it is asked for; what they share is
+here. Their wires have neither TLS nor passwords: servers listen where this machine alone reaches them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from fastframe import EndOfStreamError, FrameError, datagram, sync
+
+from . import arguments, host
+from .reaching import Unreachable, reaching
+
+if TYPE_CHECKING:
+    from fastframe import aio
+
+    from .life import Serve
+
+# Each kind: its module, and what its server does.
+KINDS: Final = {
+    "chat": ("tutorial_talk", "an operator types each answer"),
+    "echo": ("tutorial_talk", "what comes goes back, with --upper in upper case"),
+    "hello": ("tutorial_talk", "whatever comes is answered with hello"),
+    "exec-plain": ("tutorial_exec", "run a command; nothing marks where its output ends"),
+    "exec-struct": ("tutorial_exec", "run a command; the length of its output comes first"),
+    "exec-json": ("tutorial_exec", "run a command; a description of its output comes first"),
+    "download": ("tutorial_files", "send a file: flag, size, bytes and MD5, with an acknowledgement between them"),
+    "upload": ("tutorial_files", "take a file: a description, and its bytes"),
+    "udp-echo": ("tutorial_udp", "each datagram goes back, until its sender says bye"),
+    "udp-chat": ("tutorial_udp", "each datagram goes to everybody in the room"),
+}
+DEFAULT_ADDRESS: Final = f"{arguments.DEFAULT_HOST}:{arguments.DEFAULT_PORT}"
+
+
+def serve_main(argv: list[str]) -> int:
+    return _hand_over("serve tutorial", "serve", argv)
+
+
+def client_main(argv: list[str]) -> int:
+    return _hand_over("tutorial", "client", argv)
+
+
+def server_parser(
+    kind: str, description: str, epilog: str, limits: aio.Limits | None = None, *, usage: str = "[OPTION ...]"
+) -> argparse.ArgumentParser:
+    """Return a parser with what every tutorial server has; `limits` are its defaults, if they are not those of `aio.Limits`."""
+    prog = f"fastframe serve tutorial {kind}"
+    parser = argparse.ArgumentParser(prog=prog, usage=f"%(prog)s {usage}", description=description, epilog=f"example: {epilog}")
+    arguments.add_server_options(parser, limits, public=False)
+    return parser
+
+
+def client_parser(kind: str, description: str, epilog: str) -> argparse.ArgumentParser:
+    """Return a parser with what every tutorial client has: `address` for `connect`, and `timeout` in seconds."""
+    prog = f"fastframe tutorial {kind}"
+    parser = argparse.ArgumentParser(prog=prog, description=description, epilog=f"example: {epilog}")
+    arguments.add_address_options(parser, "--address", default=DEFAULT_ADDRESS)
+    parser.set_defaults(tls=False, tls_ca=None, tls_name=None, tls_cert=None, tls_key=None)
+    return parser
+
+
+def run(
+    parser: argparse.ArgumentParser, options: argparse.Namespace, serve: Serve, kind: socket.SocketKind = socket.SOCK_STREAM
+) -> int:
+    """Run a server on sockets of that kind until a signal ends it; return the exit status."""
+    if kind == socket.SOCK_STREAM:
+        return host.run(options, serve)
+    if useless := arguments.for_connections(options):
+        parser.error(f"datagrams have no connections: there is no use for {' and '.join(useless)}")
+    return host.run(options, serve, datagram.bind, kind)
+
+
+def run_client(options: argparse.Namespace, talk: Callable[[socket.socket], int]) -> int:
+    """Connect, and return the exit status that `talk(connection)` returns; its socket has the timeout of the options."""
+    try:
+        with reaching(options):
+            connection, _ = sync.connect(**options.address, timeout=options.timeout).detach()
+    except Unreachable as error:
+        return host.fail(error)
+    with connection:
+        connection.settimeout(options.timeout)
+        try:
+            return talk(connection)
+        except TimeoutError:
+            return host.fail(f"no answer within {options.timeout:g} s")
+        except EndOfStreamError:
+            return host.fail("the server hung up before it answered")
+        except (FrameError, OSError) as error:
+            return host.fail(error)
+
+
+def _hand_over(command: str, side: str, argv: list[str]) -> int:
+    """Call what serves or talks to the kind that is named."""
+    kinds = "\n".join(f"  {kind:<12} {does}" for kind, (_, does) in KINDS.items())
+    parser = argparse.ArgumentParser(
+        prog=f"fastframe {command}",
+        usage=f"fastframe {command} KIND [OPTION ...]",
+        description=f"kinds:\n{kinds}",
+        epilog=f"fastframe {command} KIND --help tells more.\n\nexample: fastframe {command} echo",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("kind", choices=KINDS, metavar="KIND")
+    kind = parser.parse_args(argv[:1]).kind
+    module = importlib.import_module(f"{__package__}.{KINDS[kind][0]}")
+    status: int = getattr(module, f"{side}_{kind.replace('-', '_')}")(argv[1:])
+    return status

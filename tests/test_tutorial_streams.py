@@ -1,0 +1,214 @@
+"""Raw streams of a server: what a handler receives and sends, what ends a request, and how peers leave."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import struct
+
+import pytest
+from executing import until
+from sessions import PATIENCE, played, where
+
+from fastframe import EndOfStreamError, FrameFormat, IncompleteFrameError, aio
+from fastframe.servers import tutorial_streams
+from fastframe.servers.errors import OperationError
+
+I32 = FrameFormat("i32le")
+
+
+@contextlib.asynccontextmanager
+async def served(handler, **limits):
+    """Serve on the loopback interface; yield the server, and what connects to it."""
+    sockets = aio.bind("127.0.0.1", 0)
+    async with (
+        await tutorial_streams.serve(handler, sockets=sockets, ssl=None, limits=aio.Limits(**limits)) as server,
+        contextlib.AsyncExitStack() as connections,
+    ):
+
+        async def connect():
+            reader, writer = await asyncio.open_connection(**where(server))
+            connections.callback(writer.close)
+            return reader, writer
+
+        async with asyncio.timeout(PATIENCE):
+            yield server, connect
+
+
+async def requests(stream):
+    """Answer each request with its length and what it begins with."""
+    while True:
+        try:
+            request = await stream.recv_request(most=2048)
+        except OperationError as error:
+            await stream.sendall(error.code.encode())
+            continue
+        if not request:
+            return
+        await stream.sendall(f"{len(request)} {request[:4]!r}".encode())
+
+
+@played
+async def test_a_request_in_two_pieces_is_one():
+    async with served(requests) as (_, connect):
+        reader, writer = await connect()
+        writer.write(b"a" * 1024)
+        await asyncio.sleep(tutorial_streams.QUIET_SECONDS / 4)  # less than what ends a request
+        writer.write(b"b" * 1000)
+        assert await reader.read(100) == b"2024 b'aaaa'"
+
+
+@played
+async def test_a_line_feed_ends_a_request_at_once():
+    async with served(requests) as (_, connect):
+        reader, writer = await connect()
+        began = asyncio.get_running_loop().time()
+        writer.write(b"ls\n")
+        assert await reader.read(100) == b"3 b'ls\\n'"
+        assert asyncio.get_running_loop().time() - began < tutorial_streams.QUIET_SECONDS
+
+
+@played
+async def test_no_part_of_a_request_that_is_too_long_is_another():
+    async with served(requests) as (_, connect):
+        reader, writer = await connect()
+        writer.write(b"a" * 3000 + b"tail" * 100_000)
+        assert await reader.read(100) == b"too_large"
+        writer.write(b"next")
+        assert await reader.read(100) == b"4 b'next'"
+
+
+@played
+async def test_the_last_request_is_answered_though_its_client_has_ended_its_direction():
+    async with served(requests) as (_, connect):
+        reader, writer = await connect()
+        writer.write(b"last")
+        writer.write_eof()
+        assert await reader.read() == b"4 b'last'"
+
+
+async def frame_and_more(stream):
+    await stream.sendall(await stream.recv_frame(I32) + b"|" + await stream.recv(3))
+
+
+@played
+async def test_what_follows_a_frame_stays_raw():
+    async with served(frame_and_more) as (_, connect):
+        reader, writer = await connect()
+        writer.write(struct.pack("i", 4) + b"abcdxyz")
+        assert await reader.read() == b"abcd|xyz"
+
+
+@pytest.mark.parametrize(
+    ("data", "error"),
+    [
+        (b"", EndOfStreamError),
+        (b"\1", IncompleteFrameError),
+        (struct.pack("i", -1), ValueError),
+        (b"\5\0\0\0a", IncompleteFrameError),
+    ],
+)
+def test_what_is_no_frame_ends_its_own_connection_alone(data, error):
+    raised = []
+
+    async def handler(stream):
+        try:
+            await frame_and_more(stream)
+        except Exception as failure:
+            raised.append(failure)
+            raise
+
+    @played
+    async def test():
+        async with served(handler) as (server, connect):
+            reader, writer = await connect()
+            writer.write(data)
+            writer.write_eof()
+            with contextlib.suppress(ConnectionResetError):
+                assert await reader.read() == b""
+            assert isinstance(raised[0], error)
+            assert server.counters["bad_frames"] == (error is not EndOfStreamError)
+            reader, writer = await connect()
+            writer.write(struct.pack("i", 4) + b"abcdxyz")
+            assert await reader.read() == b"abcd|xyz"
+
+    test()
+
+
+@played
+async def test_a_server_that_closes_lets_a_message_end_and_waits_for_no_other():
+    began, go_on = asyncio.Event(), asyncio.Event()
+
+    async def handler(stream):
+        while request := await stream.recv_request():
+            began.set()
+            await go_on.wait()
+            await stream.sendall(request)
+
+    async with served(handler) as (server, connect):
+        (reader, writer), (idle, _) = await connect(), await connect()
+        writer.write(b"slow\n")
+        await began.wait()
+        closing = asyncio.create_task(server.close(grace=PATIENCE))
+        assert await idle.read() == b""
+        go_on.set()
+        assert await reader.read() == b"slow\n"
+        writer.close()
+        _.close()
+        await closing
+        assert server.counters["cut"] == 0
+
+
+@played
+async def test_a_peer_that_takes_nothing_is_cut():
+    async def handler(stream):
+        while True:
+            await stream.sendall(bytes(1 << 20))
+
+    async with served(handler, write_timeout=0.2) as (server, connect):
+        await connect()
+        await until(lambda: server.counters["writes_overdue"] and not server.connections)
+
+
+@played
+async def test_silence_is_cut_when_it_is_limited():
+    async with served(requests, idle_timeout=0.1) as (server, connect):
+        reader, _ = await connect()
+        with contextlib.suppress(ConnectionResetError):
+            assert await reader.read() == b""
+        assert server.counters["idle"] == 1
+
+
+@played
+async def test_a_handler_that_fails_is_reported():
+    reported = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.set_result(context["exception"]))
+
+    async def handler(stream):
+        raise KeyError("bug")
+
+    async with served(handler) as (_, connect):
+        await connect()
+        assert isinstance(await reported, KeyError)
+
+
+@played
+async def test_what_nobody_receives_is_not_read():
+    done = asyncio.Event()
+    streams = []
+
+    async def handler(stream):
+        streams.append(stream)
+        await done.wait()
+        while await stream.recv():
+            pass
+
+    async with served(handler) as (_, connect):
+        _, writer = await connect()
+        writer.write(bytes(8 << 20))
+        await until(lambda: streams and len(streams[0]._received) >= tutorial_streams.BLOCK)
+        await asyncio.sleep(0.05)
+        assert len(streams[0]._received) <= 8 * tutorial_streams.BLOCK
+        done.set()
+        writer.write_eof()
+        await writer.drain()
