@@ -11,7 +11,8 @@ from __future__ import annotations
 import argparse
 import importlib
 import socket
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from fastframe import EndOfStreamError, FrameError, datagram, sync
@@ -95,6 +96,21 @@ def run_client(options: argparse.Namespace, talk: Callable[[socket.socket], int]
             return host.fail("the server hung up before it answered")
         except (FrameError, OSError) as error:
             return host.fail(error)
+
+
+def typed(prompt: str) -> Iterator[bytes]:
+    """Yield the lines of standard input, without their ends and what is blank around them; ask for each at a terminal."""
+    while True:
+        if sys.stdin.isatty():
+            print(prompt, end="", file=sys.stderr, flush=True)
+        if not (line := sys.stdin.buffer.readline()):
+            return
+        yield line.strip()
+
+
+def printable(text: str) -> str:
+    """Return what a peer sent with escapes for all that could steer a terminal."""
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
 
 
 def _hand_over(command: str, side: str, argv: list[str]) -> int:
