@@ -15,9 +15,9 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
-from fastframe import EndOfStreamError, FrameError, datagram, sync
+from fastframe import EndOfStreamError, FrameError, sync
 
-from . import arguments, host
+from . import arguments, echo_udp, host
 from .reaching import Unreachable, reaching
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ KINDS: Final = {
     "download": ("tutorial_files", "send a file: flag, size, bytes and MD5, with an acknowledgement between them"),
     "upload": ("tutorial_files", "take a file: a description, and its bytes"),
     "udp-echo": ("tutorial_udp", "each datagram goes back, until its sender says bye"),
-    "udp-chat": ("tutorial_udp", "each datagram goes to everybody in the room"),
+    "udp-chat": ("tutorial_udp", "each datagram goes to everybody else in the room"),
 }
 DEFAULT_ADDRESS: Final = f"{arguments.DEFAULT_HOST}:{arguments.DEFAULT_PORT}"
 
@@ -76,7 +76,7 @@ def run(
         return host.run(options, serve)
     if useless := arguments.for_connections(options):
         parser.error(f"datagrams have no connections: there is no use for {' and '.join(useless)}")
-    return host.run(options, serve, datagram.bind, kind)
+    return host.run(options, serve, echo_udp.bind, kind)  # which takes no client's port for port 0
 
 
 def run_client(options: argparse.Namespace, talk: Callable[[socket.socket], int]) -> int:
