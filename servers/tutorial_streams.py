@@ -176,8 +176,7 @@ class RawStream(asyncio.Protocol):
     # asyncio's side
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = transport  # type: ignore[assignment]  # uvloop's and aiofastnet's are not derived from it
         self.peername = _text(transport.get_extra_info("peername"))
         self._writable.set()
         self._server.connected(self)  # type: ignore[arg-type]
