@@ -66,8 +66,8 @@ def open_source(path: str, digest: str, *, directory: int | None = None, shown: 
     return Source(descriptor, shown, digest)
 
 
-def open_part(path: str) -> Part:
-    """Open the part of the file `path`; raise LocalError."""
+def open_part(path: str, suffix: str = "") -> Part:
+    """Open the part of the file `path`, which is called so with `suffix`, if there is one; raise LocalError."""
     directory, last = os.path.split(path)
     with here(path):
         try:
@@ -77,7 +77,7 @@ def open_part(path: str) -> Part:
         if name in ("", ".", ".."):
             raise OperationError("bad_name")
         descriptor = os.open(directory or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    return Part(descriptor, name, path)
+    return Part(descriptor, name, path, suffix and name + suffix)
 
 
 class Part:
@@ -86,15 +86,15 @@ class Part:
     It has to be closed, whether or not `commit` gave it its name: what is not whole is kept, to be resumed, unless it is empty.
     """
 
-    def __init__(self, directory: int, name: str, shown: str) -> None:
-        """Open or create the part of the file `name` in `directory`, a descriptor that it takes over.
+    def __init__(self, directory: int, name: str, shown: str, part: str = "") -> None:
+        """Open or create the part of the file `name`, called `part`, in `directory`, a descriptor that it takes over.
 
         Raise LocalError: busy, if somebody else fetches that file now.
         """
         self.shown = shown
         self._directory = directory
         self._name = name
-        self._part = part_name(name)
+        self._part = part or part_name(name)
         try:
             with here(shown):
                 self._file = unfinished.open_locked(directory, self._part)
@@ -146,6 +146,12 @@ class Part:
         """Forget what is there: it is wrong."""
         with here(self.shown):
             os.ftruncate(self._file.fileno(), 0)
+
+    def remove(self) -> None:
+        """Remove what is there, unless it has its name by now."""
+        with here(self.shown):
+            if unfinished.has_name(self._directory, self._part, self._file):
+                os.unlink(self._part.encode(), dir_fd=self._directory)
 
     def close(self) -> None:
         """Close it, and remove it if it is empty. Safe to repeat."""

@@ -33,8 +33,8 @@ KINDS: Final = {
     "exec-plain": ("tutorial_exec", "run a command; nothing marks where its output ends"),
     "exec-struct": ("tutorial_exec", "run a command; the length of its output comes first"),
     "exec-json": ("tutorial_exec", "run a command; a description of its output comes first"),
-    "download": ("tutorial_files", "send a file: flag, size, bytes and MD5, with an acknowledgement between them"),
-    "upload": ("tutorial_files", "take a file: a description, and its bytes"),
+    "download": ("tutorial_download", "send a file: flag, size, bytes and MD5, with an acknowledgement between them"),
+    "upload": ("tutorial_upload", "take a file: a description, and its bytes"),
     "udp-echo": ("tutorial_udp", "each datagram goes back, until its sender says bye"),
     "udp-chat": ("tutorial_udp", "each datagram goes to everybody else in the room"),
 }

@@ -242,3 +242,27 @@ def test_a_file_is_on_disk_before_it_has_its_name(open_part, tmp_path, monkeypat
     part.close()
     assert synced[0] == (str(tmp_path / PART), [PART])
     assert (str(tmp_path), [NAME]) in synced
+
+
+def test_a_part_may_have_another_name(tmp_path):
+    part = local.open_part(str(tmp_path / NAME), ".new")
+    fill(part, b"data")
+    assert os.listdir(tmp_path) == [f"{NAME}.new"]
+    part.commit(0, 0o644, replace=False)
+    part.close()
+    assert os.listdir(tmp_path) == [NAME]
+
+
+def test_a_part_is_removed_unless_it_has_its_name(open_part, tmp_path):
+    part = open_part()
+    fill(part, b"data")
+    part.remove()
+    assert os.listdir(tmp_path) == []
+    part.remove()
+    part.close()
+    part = open_part()
+    fill(part, b"data")
+    part.commit(0, 0o644, replace=False)
+    part.remove()
+    part.close()
+    assert (tmp_path / NAME).read_bytes() == b"data"

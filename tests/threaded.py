@@ -1,20 +1,24 @@
-"""Servers on a loop in a thread of their own, so that a test can be a plain client with plain sockets."""
+"""Servers in a thread of their own, so that a test can be a plain client with plain sockets."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import threading
 from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 PATIENCE = 10.0  # seconds: nothing here takes as long
 
 
 @contextlib.contextmanager
-def threaded(start: Callable[[], Coroutine[Any, Any, Any]]) -> Iterator[Any]:
+def threaded(
+    start: Callable[[], Coroutine[Any, Any, Any]], new_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
+) -> Iterator[Any]:
     """Yield the server that `start` starts; close it in the end."""
-    loop = asyncio.new_event_loop()
+    loop = new_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
 
@@ -31,3 +35,29 @@ def threaded(start: Callable[[], Coroutine[Any, Any, Any]]) -> Iterator[Any]:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
+
+
+@contextlib.contextmanager
+def scripted(script: Callable[[socket.socket], None]) -> Iterator[str]:
+    """Yield the address of a server that plays `script` with the first client, and has to end well."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as pool:
+        listener.settimeout(PATIENCE)
+
+        def play() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.settimeout(PATIENCE)
+                script(connection)
+
+        playing = pool.submit(play)
+        host, port = listener.getsockname()
+        yield f"{host}:{port}"
+        playing.result(PATIENCE)
+
+
+def received(connection: socket.socket, count: int) -> bytes:
+    """Return exactly so many bytes, or all there are."""
+    data = b""
+    while len(data) < count and (chunk := connection.recv(count - len(data))):
+        data += chunk
+    return data
