@@ -43,8 +43,7 @@ HEADER: Final = FrameFormat("i32le", max_payload_length=64 * 1024)
 MODE: Final = 0o644  # the wire has none
 WINDOW: Final = 4 * 1024 * 1024  # bytes that a client sends or hashes between two looks at its progress
 COMMIT_SECONDS: Final = 600.0  # for a server to have it all on disk: a slow one needs minutes for 10 GB
-RESET: Final = struct.pack("ii", 1, 0)  # struct linger: what a close sends is a reset
-END: Final = struct.pack("ii", 0, 0)
+RESET: Final = struct.pack("ii", 1, 0)  # struct linger: a close is a reset, unless the own direction was ended before
 NOT_STORED: Final = "the server did not store it, and its log has the reason; or it has ended"
 
 
@@ -64,7 +63,6 @@ class Uploads:
             except EndOfStreamError:
                 if not stored:
                     raise ConnectionAbortedError("nothing was stored") from None
-                _set_linger(stream.transport.get_extra_info("socket"), END)
 
     async def _take(self, stream: RawStream, header: messages.Fields) -> None:
         """Store a file; raise OperationError, and then there is nothing of it."""
@@ -102,12 +100,8 @@ def _body(stream: RawStream, size: int) -> Callable[[], Awaitable[list[memoryvie
 async def serve(staging: Staging, *, sockets: Sequence[socket.socket], **given: Any) -> aio.FrameServer:
     """Serve on listening sockets, as `host.run` wants it."""
     for listener in sockets:
-        _set_linger(listener, RESET)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
     return await tutorial_streams.serve(Uploads(staging), sockets=sockets, **given)
-
-
-def _set_linger(sock: Any, how: bytes) -> None:
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, how)
 
 
 def serve_upload(argv: list[str]) -> int:
