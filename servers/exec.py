@@ -196,16 +196,13 @@ def serve_main(argv: list[str]) -> int:
         description="Run the commands that a list permits for `fastframe exec`, until SIGTERM or Ctrl-C.",
         epilog="example: fastframe serve exec --config exec.toml --tokens tokens --tls-cert server.pem --host 0.0.0.0",
     )
-    parser.add_argument(
-        "--config", required=True, metavar="FILE", help=f"the list: TOML, described in docs/exec.md, as {permits.EXAMPLE}"
-    )
-    parser.add_argument("--allow-root", action="store_true", help="run, and run commands, as root")
+    add_list_options(parser)
     arguments.add_service_options(parser)
     arguments.add_server_options(parser, LIMITS)
     parser.set_defaults(log_level="info")  # a line for each command, and for each that was refused
     options = parser.parse_args(argv)
     try:
-        _check(options)
+        check_host(options)
         allowed = permits.read_permits(options.config)
         keyring = credentials.keyring(options.tokens)
     except arguments.UsageError as error:
@@ -238,9 +235,16 @@ async def serve(
     return ExecServer(service, await service.listen(sockets=sockets, ssl=ssl, limits=limits), keepers)
 
 
-def _check(options: argparse.Namespace) -> None:
+def add_list_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--config", required=True, metavar="FILE", help=f"the list: TOML, described in docs/exec.md, as {permits.EXAMPLE}"
+    )
+    parser.add_argument("--allow-root", action="store_true", help="run, and run commands, as root")
+
+
+def check_host(options: argparse.Namespace) -> None:
     """Raise UsageError if this cannot run here, or commands would run as root without that being said."""
     if sys.platform != "linux":
-        raise arguments.UsageError("serve exec needs Linux")
+        raise arguments.UsageError("running commands needs Linux")
     if os.geteuid() == 0 and not options.allow_root:
         raise arguments.UsageError("commands would run as root: run this as a user of its own, or say --allow-root")

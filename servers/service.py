@@ -43,7 +43,7 @@ class ServerSession(Session):
         super().__init__(stream)
         self.peer = stream.peername
         self.source = credentials.source_of(self.peer)
-        self.user = _user_of(stream.transport)
+        self.user = user_of(stream.transport)
         self.audit: dict[str, object] = {}  # what the line about the operation says besides
         self.cleanups = contextlib.AsyncExitStack()  # what the operation leaves to be done once its client has the answer
         self._listener: asyncio.Task[Message] | None = None  # while an operation sends
@@ -288,7 +288,7 @@ class ServiceServer:
         await self.close()
 
 
-def _user_of(transport: asyncio.Transport) -> str:
+def user_of(transport: asyncio.Transport) -> str:
     """Return whom the connection itself vouches for: the name on a client's certificate, or the user at a Unix socket."""
     certificate = transport.get_extra_info("peercert")
     if certificate:

@@ -25,28 +25,28 @@ if TYPE_CHECKING:
 
     from .life import Serve
 
-# Each kind: its module, and what its server does.
+# Each kind: the modules of its server and of its client, and what the server does.
 KINDS: Final = {
-    "chat": ("tutorial_talk", "an operator types each answer"),
-    "echo": ("tutorial_talk", "what comes goes back, with --upper in upper case"),
-    "hello": ("tutorial_talk", "whatever comes is answered with hello"),
-    "exec-plain": ("tutorial_exec", "run a command; nothing marks where its output ends"),
-    "exec-struct": ("tutorial_exec", "run a command; the length of its output comes first"),
-    "exec-json": ("tutorial_exec", "run a command; a description of its output comes first"),
-    "download": ("tutorial_download", "send a file: flag, size, bytes and MD5, with an acknowledgement between them"),
-    "upload": ("tutorial_upload", "take a file: a description, and its bytes"),
-    "udp-echo": ("tutorial_udp", "each datagram goes back, until its sender says bye"),
-    "udp-chat": ("tutorial_udp", "each datagram goes to everybody else in the room"),
+    "chat": ("tutorial_talk", "tutorial_talk", "an operator types each answer"),
+    "echo": ("tutorial_talk", "tutorial_talk", "what comes goes back, with --upper in upper case"),
+    "hello": ("tutorial_talk", "tutorial_talk", "whatever comes is answered with hello"),
+    "exec-plain": ("tutorial_exec", "tutorial_exec_client", "run a command; nothing marks where its output ends"),
+    "exec-struct": ("tutorial_exec", "tutorial_exec_client", "run a command; the length of its output comes first"),
+    "exec-json": ("tutorial_exec", "tutorial_exec_client", "run a command; a description of its output comes first"),
+    "download": ("tutorial_download", "tutorial_download", "send a file: flag, size, bytes and MD5, acknowledged in between"),
+    "upload": ("tutorial_upload", "tutorial_upload", "take a file: a description, and its bytes"),
+    "udp-echo": ("tutorial_udp", "tutorial_udp", "each datagram goes back, until its sender says bye"),
+    "udp-chat": ("tutorial_udp", "tutorial_udp", "each datagram goes to everybody else in the room"),
 }
 DEFAULT_ADDRESS: Final = f"{arguments.DEFAULT_HOST}:{arguments.DEFAULT_PORT}"
 
 
 def serve_main(argv: list[str]) -> int:
-    return _hand_over("serve tutorial", "serve", argv)
+    return _hand_over("serve tutorial", "serve", 0, argv)
 
 
 def client_main(argv: list[str]) -> int:
-    return _hand_over("tutorial", "client", argv)
+    return _hand_over("tutorial", "client", 1, argv)
 
 
 def server_parser(
@@ -93,7 +93,7 @@ def run_client(options: argparse.Namespace, talk: Callable[[socket.socket], int]
         except TimeoutError:
             return host.fail(f"no answer within {options.timeout:g} s")
         except EndOfStreamError:
-            return host.fail("the server hung up before it answered")
+            return host.fail("the server hung up before it had answered")
         except (FrameError, OSError) as error:
             return host.fail(error)
 
@@ -108,14 +108,20 @@ def typed(prompt: str) -> Iterator[bytes]:
         yield line.strip()
 
 
+def print_bytes(data: bytes) -> None:
+    """Write to standard output, at once."""
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
+
+
 def printable(text: str) -> str:
     """Return what a peer sent with escapes for all that could steer a terminal."""
     return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
 
 
-def _hand_over(command: str, side: str, argv: list[str]) -> int:
+def _hand_over(command: str, side: str, at: int, argv: list[str]) -> int:
     """Call what serves or talks to the kind that is named."""
-    kinds = "\n".join(f"  {kind:<12} {does}" for kind, (_, does) in KINDS.items())
+    kinds = "\n".join(f"  {kind:<12} {does}" for kind, (*_, does) in KINDS.items())
     parser = argparse.ArgumentParser(
         prog=f"fastframe {command}",
         usage=f"fastframe {command} KIND [OPTION ...]",
@@ -125,6 +131,6 @@ def _hand_over(command: str, side: str, argv: list[str]) -> int:
     )
     parser.add_argument("kind", choices=KINDS, metavar="KIND")
     kind = parser.parse_args(argv[:1]).kind
-    module = importlib.import_module(f"{__package__}.{KINDS[kind][0]}")
+    module = importlib.import_module(f"{__package__}.{KINDS[kind][at]}")
     status: int = getattr(module, f"{side}_{kind.replace('-', '_')}")(argv[1:])
     return status

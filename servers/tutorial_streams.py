@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
 
 from fastframe import Decoder, EndOfStreamError, FrameError, aio
 
@@ -28,19 +28,36 @@ QUIET_SECONDS: Final = 0.1
 MOST_REQUEST: Final = 64 * 1024  # bytes of a raw request: more than any line that somebody types
 
 
+Handler: TypeAlias = Callable[["RawStream"], Awaitable[None]]
+
+
 async def serve(
-    handler: Callable[[RawStream], Awaitable[None]],
+    handler: Handler,
     *,
     sockets: Sequence[socket.socket],
     ssl: tls.SSLContext | None,
     limits: aio.Limits,
-) -> aio.FrameServer:
+) -> StreamServer:
     """Serve raw streams on listening sockets, as `host.run` wants it.
 
     A handler need not catch what its peer does; it is over when the connection has been hung up after it.
     """
-    make: Callable[[], Any] = RawStream  # it is what a server asks of its connections, and decodes nothing
-    return aio.FrameServer(make, handler, sockets, limits=limits, ssl=ssl, path=None)
+    return StreamServer(handler, sockets=sockets, ssl=ssl, limits=limits)
+
+
+class StreamServer(aio.FrameServer):
+    """A `FrameServer` whose connections are `RawStream`s."""
+
+    def __init__(
+        self,
+        handler: Handler,
+        *,
+        sockets: Sequence[socket.socket],
+        ssl: tls.SSLContext | None,
+        limits: aio.Limits,
+    ) -> None:
+        make: Callable[[], Any] = RawStream  # which is all that a server asks of its connections, and decodes nothing
+        super().__init__(make, handler, sockets, limits=limits, ssl=ssl, path=None)
 
 
 class RawStream(asyncio.Protocol):
@@ -121,7 +138,15 @@ class RawStream(asyncio.Protocol):
             self.transport.write(view[start : start + BLOCK])
             with self._owing(self._server.write_deadlines):
                 await self._writable.wait()
+            await asyncio.sleep(0)  # a peer that takes as fast as this sends would keep others from their turn
         self._raise_failure()
+
+    async def left(self) -> None:
+        """Return when the peer is gone, or ended its direction `linger_timeout` ago: it may still want its answer."""
+        await self.has_left.wait()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._server.limits.linger_timeout):
+                await self._lost.wait()
 
     async def hang_up(self) -> None:
         """End the own direction, let the peer take the last bytes and hang up as well, and close.

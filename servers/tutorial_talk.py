@@ -53,9 +53,9 @@ async def hello(stream: RawStream) -> None:
 class Operator:
     """Who types the answers at the server's terminal, one at a time, in the order in which they were asked for."""
 
-    def __init__(self) -> None:
-        self._input = stdio.Input()
-        self._output = stdio.Output(1, "standard output")
+    def __init__(self, keyboard: stdio.Input, screen: stdio.Output) -> None:
+        self._keyboard = keyboard
+        self._screen = screen
         self._typed = b""  # and not sent yet
         self._turn = asyncio.Lock()  # first come, first served
 
@@ -84,7 +84,7 @@ class Operator:
 
     async def _line(self) -> bytes:
         while b"\n" not in self._typed:
-            if not (typed := await self._input.read()):
+            if not (typed := await self._keyboard.read()):
                 raise EndOfStreamError
             self._typed += typed
         line, _, self._typed = self._typed.partition(b"\n")
@@ -92,7 +92,7 @@ class Operator:
 
     async def _show(self, text: str) -> None:
         with contextlib.suppress(stdio.Unread):
-            await self._output.write([text.encode(sys.stdout.encoding, "replace")])
+            await self._screen.write([text.encode(sys.stdout.encoding, "replace")])
 
 
 def serve_chat(argv: list[str]) -> int:
@@ -104,7 +104,7 @@ def serve_chat(argv: list[str]) -> int:
         parser.error("an operator has one terminal: there is no use for --workers and --metrics-port")
 
     async def start(**settings: Any) -> aio.FrameServer:
-        return await serve(Operator().chat, **settings)
+        return await serve(Operator(stdio.Input(), stdio.Output(1, "standard output")).chat, **settings)
 
     return tutorial.run(parser, options, start)
 
@@ -158,14 +158,14 @@ def _echo(texts: Iterable[bytes], connection: socket.socket) -> int:
     for text in texts:
         for start in range(0, len(text), BLOCK):
             connection.sendall(text[start : start + BLOCK])
-            _print(b"".join(_exactly(connection, len(text[start : start + BLOCK]))))
-        _print(b"\n")
+            tutorial.print_bytes(b"".join(_exactly(connection, len(text[start : start + BLOCK]))))
+        tutorial.print_bytes(b"\n")
     return 0
 
 
 def _hello(text: bytes, connection: socket.socket) -> int:
     connection.sendall(text)
-    _print(_answer(connection) + b"\n")
+    tutorial.print_bytes(_answer(connection) + b"\n")
     return 0
 
 
@@ -188,8 +188,3 @@ def _exactly(connection: socket.socket, count: int) -> Iterator[bytes]:
             raise EndOfStreamError
         count -= len(data)
         yield data
-
-
-def _print(data: bytes) -> None:
-    sys.stdout.buffer.write(data)
-    sys.stdout.buffer.flush()

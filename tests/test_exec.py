@@ -516,7 +516,7 @@ async def test_a_token_lets_in_and_a_wrong_or_replayed_one_does_not():
 
 @played
 async def test_another_user_of_the_machine_is_nobody(monkeypatch):
-    monkeypatch.setattr("fastframe.servers.service._user_of", lambda _: "uid:12345")
+    monkeypatch.setattr("fastframe.servers.service.user_of", lambda _: "uid:12345")
     async with executing(permit("/bin/echo")) as client:
         assert await fails(client.run("it")) == "not_allowed"
 
