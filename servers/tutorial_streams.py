@@ -183,7 +183,8 @@ class RawStream(asyncio.Protocol):
         self._heard.set()
 
     def abort(self) -> None:
-        self.transport.abort()
+        if hasattr(self, "transport"):  # a server that closes cuts connections that are still being made, too
+            self.transport.abort()
 
     def fail(self, error: Exception) -> None:
         self._failure = self._failure or error
