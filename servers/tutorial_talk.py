@@ -69,7 +69,7 @@ class Operator:
         except OperationError as error:
             await stream.sendall(str(error).encode())
         except (EndOfStreamError, stdio.Unusable):
-            await self._show("nobody types answers any more\n")
+            await self._show("\nnobody types answers any more\n")
 
     async def _answer(self, stream: RawStream, text: str) -> bytes:
         async with self._turn:

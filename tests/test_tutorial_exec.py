@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
 
 import pytest
 from executing import permit, until
@@ -208,6 +209,15 @@ def test_an_answer_is_described_before_it_comes(address):
         header, body = json_answer(raw)
         assert b"not_allowed" in body
         assert (header["filename"], header["status"]) == ("", None)
+
+
+@talked(Json)
+def test_the_document_shows_a_real_description(address):
+    with connect(address) as raw:
+        raw.sendall(b"echo hello world\n")
+        header, _ = json_answer(raw)
+    shown = (Path(__file__).parent.parent / "docs/tutorial.md").read_text()
+    assert f"\n               {json.dumps(header)}\n" in shown
 
 
 @pytest.mark.parametrize(("answer", "leave"), [(Plain, reset), (Struct, socket.socket.close)])
