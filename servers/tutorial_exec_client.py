@@ -79,9 +79,9 @@ def _json(commands: Iterable[bytes], connection: socket.socket) -> int:
         except (ValueError, KeyError, TypeError) as error:
             return host.fail(f"what stands before the output is no description: {error!r}")
         connection, tail = frames.detach()
-        if _print_body(connection, tail, size) != md5:
-            return host.fail("the output is not what the server has described: its MD5 is another")
         status = told
+        if _print_body(connection, tail, size) != md5:
+            status = host.fail("the output is not what the server has described: its MD5 is another")
     return status
 
 
