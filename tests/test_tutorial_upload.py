@@ -112,7 +112,7 @@ def test_it_has_its_name_as_soon_as_it_is_whole_and_takes_an_others_place(root):
     (root / "a").write_bytes(b"before")
     with served(root) as address, connect(address) as connection:
         connection.sendall(described("a", 3) + b"ab")
-        poll(lambda: any((root / Staging.DIRECTORY).iterdir()) if (root / Staging.DIRECTORY).exists() else False)
+        poll(lambda: list(root.glob(f"{Staging.DIRECTORY}/*")))
         assert (root / "a").read_bytes() == b"before"
         connection.sendall(b"c")
         poll(lambda: (root / "a").read_bytes() == b"abc")  # though the client stays
@@ -223,7 +223,7 @@ def test_a_server_that_closes_lets_an_upload_end_and_resets_who_has_sent_nothing
     loop = asyncio.new_event_loop()
     with serving_into(root, lambda: loop) as server, connect(server.addresses[0]) as busy, connect(server.addresses[0]) as idle:
         busy.sendall(described("a", 3) + b"ab")
-        poll(lambda: server.connections == 2 and (root / Staging.DIRECTORY).exists())
+        poll(lambda: server.connections == 2 and list(root.glob(f"{Staging.DIRECTORY}/*")))
         closing = asyncio.run_coroutine_threadsafe(server.close(grace=PATIENCE), loop)
         assert not is_stored(idle)
         busy.sendall(b"c")
@@ -237,7 +237,8 @@ def test_a_silent_client_is_cut_and_leaves_nothing(root):
         connection.sendall(described("a", 3) + b"ab")
         with pytest.raises(ConnectionResetError):
             connection.recv(1)
-        poll(lambda: files(root) == {})
+        poll(lambda: not os.listdir(root / Staging.DIRECTORY))
+    assert files(root) == {}
 
 
 # The command
@@ -331,7 +332,7 @@ def test_as_a_user_runs_it_until_the_server_is_killed(root, big):
     with serving(command=command) as server, server.connect() as connection:
         assert subprocess.run([*client, server.address], check=False).returncode == 0
         connection.sendall(described("torn", 3) + b"ab")
-        poll(lambda: any((root / Staging.DIRECTORY).iterdir()))
+        poll(lambda: list(root.glob(f"{Staging.DIRECTORY}/*")))
         server.end(signal.SIGKILL)
         assert not is_stored(connection)
     assert {name for name in files(root) if not name.startswith(Staging.DIRECTORY)} == {"big"}
