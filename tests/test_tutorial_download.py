@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import subprocess
+from pathlib import Path
 
 import aiofastnet
 import pytest
@@ -23,6 +24,7 @@ from fastframe.servers.root import Root
 from fastframe.servers.tutorial_download import Downloads
 
 LOOPS = [asyncio.new_event_loop, uvloop.new_event_loop, aiofastnet.loop_factory()]
+DOCUMENT = Path(__file__).parent.parent / "docs" / "tutorial.md"
 BIG = bytes(range(256)) * 20_000
 
 
@@ -73,6 +75,17 @@ def fetched(connection: socket.socket, name: bytes, ack: bytes = b"ack") -> byte
 
 def rest(connection: socket.socket) -> bytes:
     return received(connection, 1 << 30)
+
+
+def test_the_bytes_as_drawn(root):
+    with served(root) as address, connect(address) as connection:
+        heard = []
+        for said in (b"a.txt", b"ok", b"ok"):
+            connection.sendall(said)
+            heard.append(connection.recv(1024).decode())
+        heard[2] += received(connection, 17 + 32 - len(heard[2])).decode()
+    drawn = f"server         | {heard[0]} |        | {heard[1]} |      | 17 bytes | {heard[2][17:]} |"
+    assert drawn in DOCUMENT.read_text(encoding="utf-8")
 
 
 # The server

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from serving import FASTFRAME, serving
@@ -70,6 +71,13 @@ class Client:
         """Leave, and return what came before the receipt."""
         self.say(BYE)
         return list(itertools.takewhile(lambda message: message != BYE, iter(self.hear, None)))
+
+
+def test_the_numbers_in_the_documentation():
+    text = (Path(__file__).parent.parent / "docs" / "tutorial.md").read_text(encoding="utf-8")
+    assert f"or nothing for {SILENCE_SECONDS:g} s; {MOST_MEMBERS} may be there" in text.replace("\n", " ")
+    assert f"every {tutorial_udp.ALIVE_SECONDS:g} s" in text
+    assert f"one datagram costs up to {MOST_MEMBERS - 1}" in text
 
 
 # Echo

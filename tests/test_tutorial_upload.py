@@ -12,6 +12,7 @@ import signal
 import socket
 import struct
 import subprocess
+from pathlib import Path
 
 import aiofastnet
 import pytest
@@ -25,6 +26,7 @@ from fastframe.servers.root import Root
 from fastframe.servers.staging import Staging
 
 LOOPS = [asyncio.new_event_loop, uvloop.new_event_loop, aiofastnet.loop_factory()]
+DOCUMENT = Path(__file__).parent.parent / "docs" / "tutorial.md"
 BIG = bytes(range(256)) * 20_000
 
 
@@ -73,6 +75,11 @@ def is_stored(connection):
     except ConnectionResetError:
         return False
     return True
+
+
+def test_the_bytes_as_drawn():
+    header = described("a.txt", 17)[4:].decode()
+    assert f"client | i32le({len(header)}) | {header} | 17 bytes |" in DOCUMENT.read_text(encoding="utf-8")
 
 
 # The server
