@@ -56,8 +56,9 @@ class Downloads:
         with tutorial_files.cutting(stream, "download"):
             while name := await _recv_name(stream):
                 source = await offload.run(self._open, name)
-                await stream.sendall(MISSING if source is None else FOUND)
-                if source is not None and not await self._send(stream, source):
+                if source is None:
+                    await stream.sendall(MISSING)
+                elif not await self._send(stream, source):
                     return
 
     def _open(self, name: bytes) -> Source | None:
@@ -67,8 +68,9 @@ class Downloads:
         return None
 
     async def _send(self, stream: RawStream, source: Source) -> bool:
-        """Send the rest of the answer; tell whether both acks came."""
+        """Send a file, and close it; tell whether both acks came."""
         with contextlib.closing(source):
+            await stream.sendall(FOUND)
             first = await self._ack_came(stream)
             await stream.sendall(b"%d" % source.size)
             second = await self._ack_came(stream)

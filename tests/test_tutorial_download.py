@@ -189,6 +189,33 @@ def test_a_client_that_leaves_ends_nothing_but_its_own_and_leaves_no_file_open(r
         poll(lambda: not any(str(root) + "/" in name for name in descriptors()))
 
 
+def test_no_file_stays_open_whenever_its_client_is_gone(root):
+    class Gone:
+        """A connection that breaks when so many pieces were sent."""
+
+        peername = "127.0.0.1:40000"
+
+        def __init__(self, left):
+            self.left = left
+
+        async def recv_request(self, most):
+            return b"a.txt"
+
+        async def recv(self):
+            return b"ack"
+
+        async def sendall(self, data):
+            self.left -= 1
+            if self.left < 0:
+                raise ConnectionResetError
+
+    with Root(root) as opened:
+        for left in range(4):
+            with pytest.raises(ConnectionResetError):
+                asyncio.run(Downloads(opened)(Gone(left)))
+            assert not any(name.endswith("a.txt") for name in descriptors())
+
+
 def test_a_file_that_shrinks_is_cut_off_without_a_digest(root, caplog):
     with served(root) as address, connect(address) as connection:
         connection.sendall(b"big")
