@@ -159,6 +159,63 @@ async def test_a_server_that_closes_lets_a_message_end_and_waits_for_no_other():
         assert server.counters["cut"] == 0
 
 
+@pytest.mark.parametrize("cut", [1, 5])  # within the header, within the payload
+@played
+async def test_a_server_that_closes_waits_for_the_rest_of_a_frame(cut):
+    streams = []
+
+    async def handler(stream):
+        streams.append(stream)
+        await frame_and_more(stream)
+
+    data = struct.pack("i", 4) + b"abcdxyz"
+    async with served(handler) as (server, connect):
+        reader, writer = await connect()
+        writer.write(data[:cut])
+        await until(lambda: streams and streams[0].in_message)
+        closing = asyncio.create_task(server.close(grace=PATIENCE))
+        await asyncio.sleep(0.05)  # it would be cut by then
+        writer.write(data[cut:])
+        assert await reader.read() == b"abcd|xyz"
+        writer.close()
+        await closing
+
+
+@played
+async def test_a_server_that_closes_waits_for_the_rest_of_a_request():
+    streams = []
+
+    async def handler(stream):
+        streams.append(stream)
+        await requests(stream)
+
+    async with served(handler) as (server, connect):
+        reader, writer = await connect()
+        writer.write(b"ab")
+        await until(lambda: streams and streams[0].in_message)
+        closing = asyncio.create_task(server.close(grace=PATIENCE))
+        await asyncio.sleep(tutorial_streams.QUIET_SECONDS / 4)
+        writer.write(b"cd\n")
+        assert await reader.read() == b"5 b'abcd'"
+        writer.close()
+        await closing
+
+
+@played
+async def test_the_last_answer_arrives_though_its_client_sends_on():
+    async def handler(stream):
+        await stream.recv(1)
+        await stream.sendall(b"enough" * 10_000)
+
+    async with served(handler) as (_, connect):
+        reader, writer = await connect()
+        for _ in range(4):
+            writer.write(bytes(1 << 20))
+            await asyncio.sleep(0.01)
+        writer.write_eof()
+        assert await reader.read() == b"enough" * 10_000
+
+
 @played
 async def test_a_peer_that_takes_nothing_is_cut():
     async def handler(stream):

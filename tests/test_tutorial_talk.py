@@ -189,6 +189,9 @@ async def test_who_has_left_is_not_answered_and_holds_up_nobody():
         await until(lambda: screen.shown.endswith(b"> "))
         reader, second = await asyncio.open_connection(**where(server))
         second.write(b"two")
+        await until(lambda: len(streams) == 2 and streams[1].in_message)
+        await asyncio.sleep(2 * tutorial_streams.QUIET_SECONDS)
+        assert b"two" not in screen.shown  # while somebody else is answered
         first.close()
         await until(streams[0].has_left.is_set)
         keyboard.types(b"for the first\nfor the second\n")
