@@ -69,7 +69,7 @@ class Exec:
     async def _run(self, stream: RawStream, line: bytes, answer: Plain) -> Ending:
         """Run what a line names; raise OperationError."""
         name, *given = _words(line)
-        permit = self._permits.find(name, service.user_of(stream.transport) or ANYBODY)
+        permit = self._permits.find(name, _user(stream))
         argv, environment = permit.argv(given), permit.variables(Fields())
         command = await self._keepers.start(permit, argv, environment, permit.limits.timeout, has_input=False)
         run = Run(command, answer, permit)
@@ -186,6 +186,11 @@ def _serve(kind: str, answer: type[Plain], argv: list[str]) -> int:
     except arguments.UsageError as error:
         return host.fail(error, 2)
     return tutorial.run(parser, options, functools.partial(serve, answer, allowed))
+
+
+def _user(stream: RawStream) -> str:
+    """Return whom the kernel vouches for at a Unix socket; over TCP it is anybody."""
+    return service.user_of(stream.transport) if stream.peername.startswith("unix:") else ANYBODY
 
 
 def _words(line: bytes) -> list[str]:

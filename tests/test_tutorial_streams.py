@@ -48,24 +48,38 @@ async def requests(stream):
         await stream.sendall(f"{len(request)} {request[:4]!r}".encode())
 
 
+@pytest.fixture
+def long_quiet(monkeypatch):
+    """Have a request that does not end in a line feed last too long for a test."""
+    monkeypatch.setattr(tutorial_streams, "QUIET_SECONDS", 2 * PATIENCE)
+
+
 @played
-async def test_a_request_in_two_pieces_is_one():
+async def test_a_request_in_two_pieces_is_one(long_quiet):
     async with served(requests) as (_, connect):
         reader, writer = await connect()
         writer.write(b"a" * 1024)
-        await asyncio.sleep(tutorial_streams.QUIET_SECONDS / 4)  # less than what ends a request
-        writer.write(b"b" * 1000)
-        assert await reader.read(100) == b"2024 b'aaaa'"
+        await asyncio.sleep(0.05)
+        writer.write(b"b" * 1000 + b"\n")
+        assert await reader.read(100) == b"2025 b'aaaa'"
 
 
 @played
-async def test_a_line_feed_ends_a_request_at_once():
+async def test_silence_ends_a_request():
     async with served(requests) as (_, connect):
         reader, writer = await connect()
         began = asyncio.get_running_loop().time()
+        writer.write(b"ls")
+        assert await reader.read(100) == b"2 b'ls'"
+        assert asyncio.get_running_loop().time() - began > 0.99 * tutorial_streams.QUIET_SECONDS
+
+
+@played
+async def test_a_line_feed_ends_a_request_at_once(long_quiet):
+    async with served(requests) as (_, connect):
+        reader, writer = await connect()
         writer.write(b"ls\n")
         assert await reader.read(100) == b"3 b'ls\\n'"
-        assert asyncio.get_running_loop().time() - began < tutorial_streams.QUIET_SECONDS
 
 
 @played
@@ -182,7 +196,7 @@ async def test_a_server_that_closes_waits_for_the_rest_of_a_frame(cut):
 
 
 @played
-async def test_a_server_that_closes_waits_for_the_rest_of_a_request():
+async def test_a_server_that_closes_waits_for_the_rest_of_a_request(long_quiet):
     streams = []
 
     async def handler(stream):
@@ -194,7 +208,7 @@ async def test_a_server_that_closes_waits_for_the_rest_of_a_request():
         writer.write(b"ab")
         await until(lambda: streams and streams[0].in_message)
         closing = asyncio.create_task(server.close(grace=PATIENCE))
-        await asyncio.sleep(tutorial_streams.QUIET_SECONDS / 4)
+        await asyncio.sleep(0.05)
         writer.write(b"cd\n")
         assert await reader.read() == b"5 b'abcd'"
         writer.close()
