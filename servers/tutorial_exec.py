@@ -72,12 +72,15 @@ class Exec:
         permit = self._permits.find(name, _user(stream))
         argv, environment = permit.argv(given), permit.variables(Fields())
         command = await self._keepers.start(permit, argv, environment, permit.limits.timeout, has_input=False)
+        said = {"name": name, "arguments": shlex.join(given), "peer": stream.peername}
         run = Run(command, answer, permit)
         try:
             result = await run.result(stream)
+        except ConnectionError:
+            logs.event(logging.INFO, "operation", **said, outcome="connection lost")
+            raise
         finally:
             await run.close()
-        said = {"name": name, "arguments": shlex.join(given), "peer": stream.peername}
         logs.event(logging.INFO, "operation", **said, outcome="done", reason=result["reason"], status=result["status"])
         return Ending(name, result["status"], _remark(result))
 
