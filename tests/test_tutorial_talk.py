@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import os
+import select
 import socket
 import subprocess
 import threading
@@ -115,9 +116,11 @@ class Terminal:
 
     def shows(self, *parts: bytes) -> None:
         """Wait until each of `parts` is shown, in that order."""
+        screen = self._server.stdout.fileno()
         for part in parts:
             while part not in self._shown:
-                self._shown += os.read(self._server.stdout.fileno(), 1 << 16) or pytest.fail(f"only {self._shown!r} was shown")
+                assert select.select([screen], [], [], PATIENCE)[0], f"only {self._shown!r} was shown"
+                self._shown += os.read(screen, 1 << 16) or pytest.fail(f"only {self._shown!r} was shown")
             self._shown = self._shown.partition(part)[2]
 
     def hangs_up(self) -> None:
