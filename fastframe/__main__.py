@@ -21,6 +21,7 @@ COMMANDS = {
     "ls": ("fastframe.servers.files_commands", "ls_main", "list a directory of a file server"),
     "stat": ("fastframe.servers.files_commands", "stat_main", "tell what a name at a file server is, and its digest"),
     "serve chat": ("fastframe.servers.chat", "serve_main", "keep chat rooms"),
+    "chat": ("fastframe.servers.chat_command", "chat_main", "be in a room of a chat server"),
     "serve tutorial": ("fastframe.servers.tutorial", "serve_main", "the programs of the socket tutorials, without their bugs"),
     "tutorial": ("fastframe.servers.tutorial", "client_main", "the clients of these programs"),
     "bench codec": ("fastframe.bench.codec", "main", "time the codec beside the physical limit and its peers"),

@@ -1,0 +1,118 @@
+r"""Texts of strangers on a terminal: made harmless, measured in cells, broken into lines.
+
+What could steer a terminal or deceive who reads is shown as an escape: control characters such as ESC (`\x1b`), line ends
+(`\n`), what turns the direction of writing (`\u202e`), what cannot be seen at all. Joiners stay, which emoji and Persian need,
+and accents as long as they sit on a letter and are not too many: a tower of them is drawn over the lines around it.
+
+Texts are broken here, not by the terminal: what goes on is indented, and so nothing that somebody writes can look like a line
+of somebody else.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from itertools import groupby
+from operator import itemgetter
+from typing import Final, NamedTuple
+
+MOST_MARKS: Final = 4  # on a letter: Hebrew with its accents and Vietnamese in single pieces have three
+JOINERS: Final = "\u200c\u200d"  # ZWNJ, ZWJ
+MARKS: Final = ("Mn", "Me")  # which take no cell of their own
+SPACES: Final = "Zs"  # as in French and Japanese; Python counts them as not printable
+TAB: Final = " " * 4
+LINK: Final = re.compile("[!-~]*https?://[!-~]+")  # stays in one piece, so that a terminal knows it
+LEAST_WIDTH: Final = 20  # cells: the longest escape has ten
+
+
+class Piece(NamedTuple):
+    """A character with the marks on it, or an escape."""
+
+    text: str
+    cells: int = 1
+    style: str = ""
+
+
+def harmless(text: str, style: str = "", escape: str = "") -> list[Piece]:
+    """Return the pieces of `text`, in that style; what is escaped has the style `escape`."""
+    pieces: list[Piece] = []
+    room = 0  # for marks on the last piece
+    for character in text:
+        if room and _clings(character):
+            last = pieces[-1]
+            # Some terminals make an emoji wide that has a variation selector: better a cell too many.
+            pieces[-1] = Piece(last.text + character, last.cells + (character == "\ufe0f"), style)
+            room -= 1
+        elif character == "\t":
+            pieces += [Piece(" ", 1, style)] * len(TAB)
+            room = 0
+        elif _is_harmless(character):
+            pieces.append(Piece(character, _cells(character), style))
+            room = MOST_MARKS
+        else:
+            shown = character.encode("unicode_escape").decode("ascii")
+            pieces.append(Piece(shown, len(shown), escape))
+            room = 0
+    return pieces
+
+
+def plain(text: str) -> str:
+    """Return `text` as it is shown without styles."""
+    return "".join(piece.text for piece in harmless(text))
+
+
+def wrap(pieces: list[Piece], width: int, indent: int) -> Iterator[list[Piece]]:
+    """Yield lines of at most `width` cells, all but the first behind `indent` spaces, broken at spaces where that can be.
+
+    A link that is longer is one line that the terminal breaks.
+    """
+    width = max(width, LEAST_WIDTH)
+    line: list[Piece] = []
+    start = used = 0
+    for unit in _units(pieces, width - indent):
+        cells = _sum(unit)
+        if used + cells > width and used > start:
+            yield line
+            line, start, used = [Piece(" " * indent, indent)], indent, indent
+            if unit[0].text == " ":
+                continue
+        line += unit
+        used += cells
+    yield line
+
+
+def paint(pieces: list[Piece]) -> str:
+    """Return what a terminal is told to show these pieces; a style is the parameters of SGR, as `1;31`."""
+    return "".join(
+        f"\x1b[{style}m{text}\x1b[0m" if style else text
+        for style, text in ((style, "".join(piece.text for piece in group)) for style, group in groupby(pieces, itemgetter(2)))
+    )
+
+
+def _units(pieces: list[Piece], width: int) -> Iterator[list[Piece]]:
+    """Yield what stands in one line: spaces, words, and the pieces of a word that has no room in any."""
+    for is_space, group in groupby(pieces, lambda piece: piece.text == " "):
+        word = list(group)
+        if is_space or (_sum(word) > width and not LINK.fullmatch("".join(piece.text for piece in word))):
+            yield from ([piece] for piece in word)
+        else:
+            yield word
+
+
+def _sum(pieces: list[Piece]) -> int:
+    return sum(piece.cells for piece in pieces)
+
+
+def _clings(character: str) -> bool:
+    return character in JOINERS or unicodedata.category(character) in MARKS
+
+
+def _is_harmless(character: str) -> bool:
+    if _clings(character):
+        return False  # there is nothing that it could sit on
+    return character.isprintable() or unicodedata.category(character) == SPACES
+
+
+def _cells(character: str) -> int:
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
