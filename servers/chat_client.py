@@ -57,7 +57,8 @@ class ChatRoom:
         self._retry = retry
         self._inbox = Inbox()
         self._seq = 0  # of the last event that came
-        self._head = 0  # of the room's last event, when this connection began
+        self._head = 0  # of the own `joined`, when this connection began
+        self._entered = Event("entered")
         self._longest = LONGEST_TEXT
         self._ids = (f"{secrets.token_hex(8)}.{number}" for number in itertools.count(1))
         self._unseen: dict[str, bytes] = {}  # what was said, by its id, in that order
@@ -172,22 +173,23 @@ class ChatRoom:
         """Take note of what the server says of the room."""
         log, self._head = opened.text("log", most=64), opened.integer("head")
         is_same = log == self._asked.get("log")
-        event = Event(
+        self._entered = Event(
             "back" if "log" in self._asked else "entered",
             name=opened.text("name", most=256),
             room=opened.text("room", most=256),
             topic=opened.text("topic", default=""),
             count=opened.integer("members"),
-            missed=max(0, self._head - self._seq) if is_same else None,
+            missed=0 if is_same else None,
         )
-        self.name = event.name
+        self.name = self._entered.name
         self._longest = opened.object("limits").integer("text", default=LONGEST_TEXT)
         self._seq = self._seq if is_same else 0
         self._asked |= {"log": log, "secret": opened.text("secret", most=64)}
         if not is_same:
             self._asked.pop("since", None)
         self._outbox, self._is_open = [], True
-        await self._inbox.put(event)
+        if self._entered.type == "entered":
+            await self._inbox.put(self._entered)
         self._tell()
 
     async def _take(self, event: Event) -> None:
@@ -201,10 +203,21 @@ class ChatRoom:
         if event.type == "refused" or (event.type == "said" and event.name == self.name):
             self._unseen.pop(event.id, None)
             self._tell()
-        if event.type == "joined" and event.name == self.name and event.seq >= self._head:
-            self._is_here = True  # all that was said before has been seen, if it arrived there
-            self._send(*self._unseen.values())
         await self._inbox.put(event)
+        if event.seq and not self._is_here:
+            await self._catch_up(event)
+
+    async def _catch_up(self, event: Event) -> None:
+        """Count an event that was missed; behind the last one all that was said has been seen, if it arrived."""
+        entered = self._entered
+        if event.seq < self._head:
+            if event.name != self.name and entered.missed is not None:
+                self._entered = dataclasses.replace(entered, missed=entered.missed + 1)
+            return
+        self._is_here = True
+        self._send(*self._unseen.values())
+        if entered.type == "back":
+            await self._inbox.put(entered)
 
     async def _send_all(self, client: ClientSession) -> None:
         """Send what is to be sent, and in the end that one leaves."""

@@ -28,7 +28,7 @@ FIELDS: Final = {
     "left": (*_NUMBERED, "reason"),
     "topic": (*_NUMBERED, "topic"),
     "gap": ("next", "missed"),
-    "who": ("members",),
+    "who": ("count", "members"),
     "refused": ("id", "code", "message"),
     "entered": ("room", "name", "topic", "count"),
     "back": ("room", "name", "topic", "count", "missed"),
@@ -45,7 +45,7 @@ class Event:
 
     `said`, `joined`, `left` and `topic` are the room's, with rising numbers. `who` and `refused` answer this client; a `gap` is
     where it missed events that are not kept any more; `unknown` is of a newer server. The client makes three itself: `entered`
-    at first, `lost` when the connection is lost and it tries to come back, and `back`.
+    at first, `lost` when the connection is lost and it tries to come back, and `back` behind what was missed meanwhile.
     """
 
     type: str
@@ -57,9 +57,7 @@ class Event:
     reason: str = ""  # `left`: left, lost, slow, replaced, expired or drained; `lost`: a sentence
     topic: str = ""
     next: int = 0  # the first number behind a gap
-    missed: int | None = (
-        None  # how many events one was away for, or are in a gap; None if that is not known: the room began anew
-    )
+    missed: int | None = None  # `back`: events that came meanwhile; `gap`: that are in it; None if the room began anew
     members: tuple[str, ...] = ()
     code: str = ""
     message: str = ""
@@ -179,5 +177,6 @@ _READERS: Final[dict[str, Callable[[Fields], Any]]] = {
     "next": lambda fields: fields.integer("next", least=1),
     "members": lambda fields: tuple(fields.texts("members", most=MOST_MEMBERS)),
     "code": lambda fields: fields.text("code", most=64),
+    "count": lambda fields: fields.integer("count", default=0),
     "message": lambda fields: fields.text("message", default=""),
 }

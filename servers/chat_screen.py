@@ -101,7 +101,7 @@ def words(event: Event) -> list[tuple[str, bool]]:
             return [(event.name, True), (f" set the topic: {event.topic}" if event.topic else " removed the topic", False)]
         case "who":
             names = [part for name in event.members for part in ((", ", False), (name, True))]
-            return [(f"{len(event.members)} here: ", False), *names[1:]]
+            return [(f"{max(event.count, len(event.members))} here: ", False), *names[1:]]
         case "entered":
             topic = f"; the topic: {event.topic}" if event.topic else ""
             return [(f"in {event.room} as ", False), (event.name, True), (f", {event.count} here{topic}", False)]
@@ -126,7 +126,9 @@ def _other_words(event: Event) -> str:
             return f"the connection is lost ({event.reason}); trying to come back"
         case "gap":
             return (
-                "what was before this is not kept any more" if event.missed is None else f"{_count(event.missed)} missing here"
+                "what was before this is not kept any more"
+                if event.missed is None
+                else f"{_events(event.missed)} missing here: not kept any more"
             )
         case "refused":
             return f"refused: {event.message or event.code}"
@@ -135,12 +137,12 @@ def _other_words(event: Event) -> str:
 
 def _missed(count: int | None) -> str:
     if count is None:
-        return "it began anew, and what was said meanwhile is not known"
-    return f"{_count(count)} missed" if count else "nothing was missed"
+        return "it began anew, and what came meanwhile is not known"
+    return f"{_events(count)} came meanwhile" if count else "nothing came meanwhile"
 
 
-def _count(number: int) -> str:
-    return "1 event is" if number == 1 else f"{number} events are"
+def _events(number: int) -> str:
+    return "1 event" if number == 1 else f"{number} events"
 
 
 def _stamp(moment: float, form: str) -> str:
