@@ -126,7 +126,7 @@ def _other_words(event: Event) -> str:
             return f"the connection is lost ({event.reason}); trying to come back"
         case "gap":
             return (
-                "what was before this is not kept any more"
+                "the room began anew"
                 if event.missed is None
                 else f"{_events(event.missed)} missing here: not kept any more"
             )
@@ -137,7 +137,7 @@ def _other_words(event: Event) -> str:
 
 def _missed(count: int | None) -> str:
     if count is None:
-        return "it began anew, and what came meanwhile is not known"
+        return "what came meanwhile is not known"
     return f"{_events(count)} came meanwhile" if count else "nothing came meanwhile"
 
 
