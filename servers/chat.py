@@ -235,6 +235,8 @@ class Chat:
         while (message := await seat.session.receive()).kind is Kind.DATA:
             if wait := seat.member.flood.take(time.monotonic()):
                 await asyncio.sleep(wait)  # who sends too much is read on later: TCP tells it, and nothing is lost
+            if seat.over.done():  # who has come again has been told what it said up to then: the rest it says again there
+                return
             asked = messages.decode_fields(message.data)
             try:
                 if answer := seat.member.obey(asked):
