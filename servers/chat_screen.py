@@ -125,11 +125,7 @@ def _other_words(event: Event) -> str:
         case "lost":
             return f"the connection is lost ({event.reason}); trying to come back"
         case "gap":
-            return (
-                "the room began anew"
-                if event.missed is None
-                else f"{_events(event.missed)} missing here: not kept any more"
-            )
+            return "the room began anew" if event.missed is None else f"{_events(event.missed)} missing here: not kept any more"
         case "refused":
             return f"refused: {event.message or event.code}"
     return ""

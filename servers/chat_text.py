@@ -10,6 +10,7 @@ of somebody else.
 
 from __future__ import annotations
 
+import functools
 import re
 import unicodedata
 from collections.abc import Iterator
@@ -39,7 +40,8 @@ def harmless(text: str, style: str = "", escape: str = "") -> list[Piece]:
     pieces: list[Piece] = []
     room = 0  # for marks on the last piece
     for character in text:
-        if room and _clings(character):
+        look = _look(character)
+        if room and look.clings:
             last = pieces[-1]
             # Some terminals make an emoji wide that has a variation selector: better a cell too many.
             pieces[-1] = Piece(last.text + character, last.cells + (character == "\ufe0f"), style)
@@ -47,13 +49,9 @@ def harmless(text: str, style: str = "", escape: str = "") -> list[Piece]:
         elif character == "\t":
             pieces += [Piece(" ", 1, style)] * len(TAB)
             room = 0
-        elif _is_harmless(character):
-            pieces.append(Piece(character, _cells(character), style))
-            room = MOST_MARKS
         else:
-            shown = character.encode("unicode_escape").decode("ascii")
-            pieces.append(Piece(shown, len(shown), escape))
-            room = 0
+            pieces.append(Piece(look.text, look.cells, style if look.is_harmless else escape))
+            room = MOST_MARKS if look.is_harmless else 0
     return pieces
 
 
@@ -79,7 +77,8 @@ def wrap(pieces: list[Piece], width: int, indent: int) -> Iterator[list[Piece]]:
                 continue
         line += unit
         used += cells
-    yield line
+    if used > start or not start:
+        yield line
 
 
 def paint(pieces: list[Piece]) -> str:
@@ -104,15 +103,20 @@ def _sum(pieces: list[Piece]) -> int:
     return sum(piece.cells for piece in pieces)
 
 
-def _clings(character: str) -> bool:
-    return character in JOINERS or unicodedata.category(character) in MARKS
+class Look(NamedTuple):
+    """What a character looks like that stands alone, and whether it would rather sit on another one."""
+
+    text: str
+    cells: int
+    is_harmless: bool
+    clings: bool
 
 
-def _is_harmless(character: str) -> bool:
-    if _clings(character):
-        return False  # there is nothing that it could sit on
-    return character.isprintable() or unicodedata.category(character) == SPACES
-
-
-def _cells(character: str) -> int:
-    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+@functools.lru_cache(4096)  # a flood of text shall not take all time: asking costs ten times as much
+def _look(character: str) -> Look:
+    category = unicodedata.category(character)
+    clings = character in JOINERS or category in MARKS
+    if not clings and (character.isprintable() or category == SPACES):
+        return Look(character, 2 if unicodedata.east_asian_width(character) in "WF" else 1, is_harmless=True, clings=False)
+    escape = character.encode("unicode_escape").decode("ascii")
+    return Look(escape, len(escape), is_harmless=False, clings=clings)

@@ -60,7 +60,7 @@ class Host(Scripted):
 @contextlib.asynccontextmanager
 async def hosting(*scripts) -> AsyncIterator[aio.FrameServer]:
     """Play a script to each connection, one after the other; all have to have ended well. Further connections are cut."""
-    waiting, played = list(scripts), []
+    waiting, played, all_played = list(scripts), [], asyncio.Event()
 
     async def handle(stream):
         if not waiting:
@@ -75,12 +75,13 @@ async def hosting(*scripts) -> AsyncIterator[aio.FrameServer]:
         except BaseException as error:
             played.append(error)
             raise
+        finally:
+            if len(played) == len(scripts):
+                all_played.set()
 
     async with await aio.serve(handle, "127.0.0.1", 0, format=session.EARLY_FORMAT) as server:
         yield server
-        async with asyncio.timeout(sessions.PATIENCE):
-            while len(played) < len(scripts):
-                await asyncio.sleep(0.01)
+        await asyncio.wait_for(all_played.wait(), sessions.PATIENCE)
     assert played == [None] * len(scripts)
 
 
