@@ -129,7 +129,7 @@ class ChatRoom:
     async def _stay(self) -> None:
         """Be in the room, and come back to it, until it is left, or lost for good."""
         loop = asyncio.get_running_loop()
-        pause, deadline = FIRST_PAUSE, None
+        pause, deadline = FIRST_PAUSE, 0.0
         while True:
             began = loop.time()
             try:
@@ -139,13 +139,14 @@ class ChatRoom:
                     return None
                 if "log" not in self._asked or not is_passing(error):
                     raise
-                if self._is_open:
-                    self._is_open = False
+                was_open, self._is_open = self._is_open, False
+                if was_open:
                     pause = FIRST_PAUSE if loop.time() - began > LONGEST_PAUSE else pause
                     deadline = loop.time() + (math.inf if self._retry is None else self._retry)
-                    await self._inbox.put(Event("lost", reason=reason(error)))
-                if deadline is None or loop.time() + pause > deadline:
+                if loop.time() + pause > deadline:
                     raise
+                if was_open:
+                    await self._inbox.put(Event("lost", reason=reason(error)))
             await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311  so that not all come at once
             pause = min(2 * pause, LONGEST_PAUSE)
 

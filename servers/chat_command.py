@@ -19,14 +19,13 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Final, Protocol
 
-from fastframe import FrameError
-
 from . import arguments, chat_client, chat_prompt, logs, memory, stdio
 from .chat_events import OWN, Event, Room
 from .chat_screen import Screen, sentence, wants_colours
 from .errors import OperationError
 from .host import fail
 from .reaching import Unreachable, reaching, session_options
+from .session import GONE
 
 RETRY_SECONDS: Final = 60.0  # for which a program that nobody watches tries to come back
 MOST_LINE: Final = 64 * 1024  # bytes of a line that are kept: no server takes a text that is as long
@@ -54,7 +53,7 @@ def chat_main(argv: list[str]) -> int:
         return fail("interrupted", 128 + error.number)
     except (Unreachable, stdio.Unusable) as error:
         return fail(error)
-    except (OperationError, FrameError, OSError) as error:
+    except (OperationError, *GONE) as error:
         return fail(logs.escape(chat_client.reason(error)))  # a server may have written it
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import AsyncIterator
+from queue import Queue
 
 import sessions
 from filing import Scripted
@@ -94,3 +96,32 @@ async def until(room, type, count=1) -> list:
             assert more, "the room was left"
             events += more
     return events
+
+
+@contextlib.contextmanager
+def running(server):
+    """Run a server, which is an async context manager, in a thread; give its address. It has to end well."""
+    addresses, failures = Queue(), []
+
+    async def serve():
+        over = asyncio.Event()
+        async with server as served:
+            addresses.put((served.addresses[0], asyncio.get_running_loop(), over))
+            await over.wait()
+
+    def run():
+        try:
+            asyncio.run(serve())
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    address, loop, over = addresses.get(timeout=sessions.PATIENCE)
+    try:
+        yield address
+    finally:
+        loop.call_soon_threadsafe(over.set)
+        thread.join(3 * sessions.PATIENCE)
+    if failures:
+        raise failures[0]
