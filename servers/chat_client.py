@@ -48,7 +48,7 @@ class ChatRoom:
     """A room over connections that come and go: `connect` makes it. It has what a `Room` has."""
 
     def __init__(
-        self, dial: Callable[[], session.connect], asked: dict[str, Any], timeout: float | None, retry: float | None
+        self, dial: Callable[[], session.connect] | None, asked: dict[str, Any], timeout: float | None, retry: float | None
     ) -> None:
         self.name: str = asked.get("name", "")
         self._dial = dial
@@ -152,6 +152,7 @@ class ChatRoom:
 
     async def _visit(self) -> None:
         """Be in the room as long as a connection lasts."""
+        assert self._dial is not None  # who has other connections has another visit
         async with (
             asyncio.timeout(self._timeout) as patience,
             self._dial() as client,
@@ -242,7 +243,7 @@ class ChatRoom:
 
     def _send_now(self, message: bytes) -> None:
         self._check()
-        if not self._is_here:
+        if not self._is_open:
             raise ConnectionError("there is no connection now")
         self._send(message)
 
