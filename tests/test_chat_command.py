@@ -160,6 +160,7 @@ WRONG = {
     "an empty room": (["h:1", ""], "it is empty"),
     "a room that is not UTF-8": (["h:1", "\udcff"], "is not UTF-8"),
     "an empty name": (["h:1", "lobby", "--name", ""], "it is empty"),
+    "datagrams with TLS": (["h:1", "lobby", "--udp", "--tls-name", "x"], "no TLS for datagrams"),
     "no number": (["h:1", "lobby", "--history", "-1"], "'-1' is not a number"),
     "no time": (["h:1", "lobby", "--reconnect", "x"], "'x' is not a number of seconds"),
 }

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from pathlib import Path
 
 import pytest
 from sessions import played
@@ -12,6 +14,7 @@ from fastframe.servers.chat_events import FIELDS, OWN, Event, Inbox
 from fastframe.servers.errors import OperationError
 from fastframe.servers.messages import Fields
 
+PAGE = (Path(__file__).parent.parent / "docs/chat.md").read_text()
 NUMBERED = {"seq": 7, "time": 1.5, "name": "ann"}
 RIGHT = {
     "said": {**NUMBERED, "id": "1f", "text": "hi"},
@@ -54,6 +57,12 @@ def test_what_a_server_tells_is_what_json_prints(kind):
 
 def test_every_type_of_a_server_is_here():
     assert set(RIGHT) == set(FIELDS) - OWN
+
+
+@pytest.mark.parametrize("kind", FIELDS)
+def test_every_field_is_described(kind):
+    row = re.search(rf"^\| `{kind}` \| (.*) \|$", PAGE, re.MULTILINE)[1]
+    assert all(f"`{name}`" in row for name in FIELDS[kind])
 
 
 @pytest.mark.parametrize(("kind", "wrong"), WRONG, ids=str)
