@@ -19,7 +19,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Final, Protocol
 
-from . import arguments, chat_client, chat_prompt, logs, memory, stdio
+from . import arguments, chat_client, chat_prompt, logs, memory, stdio, tls
 from .chat_events import OWN, Event, Room
 from .chat_screen import Screen, sentence, wants_colours
 from .errors import OperationError
@@ -82,8 +82,11 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         f"otherwise {RETRY_SECONDS:g})",
     )
     arguments.add_token_option(parser)
+    parser.add_argument("--udp", action="store_true", help="over datagrams, for a server with --udp; there is no TLS for them")
     parser.add_argument("--json", action="store_true", help="a JSON object for each event, in a line of standard output")
     options = parser.parse_intermixed_args(argv)
+    if options.udp and tls.is_wanted(options):
+        parser.error("there is no TLS for datagrams: --udp goes without")
     if options.name is None and options.token is None:
         options.name = _user(parser)
     return options
@@ -112,12 +115,17 @@ def _user(parser: argparse.ArgumentParser) -> str:
 
 def _entrance(options: argparse.Namespace) -> chat_client.connect:
     """Return what enters the room; raise UsageError for a file that is not right."""
-    retry = options.reconnect
-    if retry is None and not (sys.stdin.isatty() and sys.stdout.isatty()):
-        retry = RETRY_SECONDS
-    return chat_client.connect(
-        **session_options(options), room=options.room, name=options.name, history=options.history, retry=retry
-    )
+    address = session_options(options)
+    asked = {"room": options.room, "name": options.name, "history": options.history, "retry": options.reconnect}
+    if asked["retry"] is None and not (sys.stdin.isatty() and sys.stdout.isatty()):
+        asked["retry"] = RETRY_SECONDS
+    if not options.udp:
+        return chat_client.connect(**address, **asked)
+    from . import chat_udp_client  # noqa: PLC0415  most do without
+
+    for name in ("ssl", "server_hostname"):
+        del address[name]
+    return chat_udp_client.connect(**address, **asked)
 
 
 class Interrupted(Exception):  # noqa: N818
