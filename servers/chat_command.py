@@ -16,6 +16,7 @@ import os
 import shutil
 import signal
 import sys
+import unicodedata
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Final, Protocol
 
@@ -99,7 +100,7 @@ def _text(text: str) -> str:
         text.encode()
     except UnicodeEncodeError:
         raise argparse.ArgumentTypeError(f"{logs.escape(text)} is not UTF-8, as names at a server are") from None
-    return text
+    return unicodedata.normalize("NFC", text)  # as a server wants names, and some keyboards do not write them
 
 
 def _number(text: str) -> int:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .chat_events import Event
 
 FRAME_SECONDS: Final = 1 / 30  # from one drawing to the next, however much comes
+EVENTS_PER_FRAME: Final = 100  # each takes 0.3 ms to be drawn, and keys shall not wait longer than a frame
 
 
 def is_installed() -> bool:
@@ -50,8 +51,9 @@ class Prompt:
             await asyncio.wait((typing,))
 
     async def show(self, events: list[Event]) -> None:
-        self._write(self._screen.text(events))
-        await asyncio.sleep(FRAME_SECONDS)
+        for start in range(0, len(events), EVENTS_PER_FRAME):
+            self._write(self._screen.text(events[start : start + EVENTS_PER_FRAME]))
+            await asyncio.sleep(FRAME_SECONDS)
 
     async def tell(self, text: str) -> None:
         self._write(self._screen.remark(text))

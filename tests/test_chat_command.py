@@ -150,6 +150,11 @@ def test_failures_are_a_line_and_status_1(run, case):
     assert re.fullmatch(f"fastframe: ({text})", err.splitlines()[-1])
 
 
+def test_names_are_composed():
+    options = chat_command._parse(["h:1", "cafe\u0301", "--name", "u\u0308"])
+    assert (options.room, options.name) == ("café", "ü")
+
+
 def test_nobody_there(capsys):
     assert main(["chat", "127.0.0.1:1", "lobby", "--name", "ann"]) == 1
     assert capsys.readouterr().err == "fastframe: cannot connect to 127.0.0.1:1: Connection refused\n"
