@@ -146,7 +146,8 @@ class ChatRoom:
                 if loop.time() + pause > deadline:
                     raise
                 if was_open:
-                    await self._inbox.put(Event("lost", reason=reason(error)))
+                    text = error.message if isinstance(error, OperationError) else reason(error)
+                    await self._inbox.put(Event("lost", reason=text))
             await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311  so that not all come at once
             pause = min(2 * pause, LONGEST_PAUSE)
 

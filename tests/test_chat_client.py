@@ -144,7 +144,7 @@ async def test_an_error_that_passes_is_no_end_and_another_is_one():
 
     async with hosting(drained, busy, taken) as server, entering(server) as ann:
         await until(ann, "joined")
-        assert (await until(ann, "lost"))[0].reason == "the server is ending (going_away)"
+        assert (await until(ann, "lost"))[0].reason == "the server is ending"
         await ann.say("this waits for ever")
         for waiting in (ann.read(), ann.settle(), ann.say("x"), ann.who()):
             with pytest.raises(OperationError, match="somebody else"):
