@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from fastframe import Decoder, Encoder, aio
 
-from . import arguments, credentials, host, messages, rooms
+from . import arguments, chat_door, chat_udp, credentials, host, messages, rooms
 from .errors import OperationError
 from .messages import Fields, Kind
 from .rooms import Member, Room, Rooms
@@ -310,6 +310,7 @@ def serve_main(argv: list[str]) -> int:
         description="Keep chat rooms for `fastframe chat`, until SIGTERM or Ctrl-C.",
         epilog="example: fastframe serve chat --port 9000",
     )
+    parser.add_argument("--udp", action="store_true", help="datagrams instead of connections, for clients with --udp")
     group = add_room_options(parser)
     group.add_argument(
         "--lag",
@@ -328,6 +329,8 @@ def serve_main(argv: list[str]) -> int:
         keyring = credentials.keyring(options.tokens)
     except arguments.UsageError as error:
         return host.fail(error, 2)
+    if options.udp:
+        return chat_udp.run(parser, options, chat_udp.Chat(all_rooms, chat_door.Door(keyring)))
     serve_rooms = functools.partial(serve, all_rooms, keyring=keyring, max_payload=options.max_payload, lag=options.lag)
     return host.run(options, serve_rooms)
 
