@@ -75,7 +75,7 @@ class DatagramRoom(chat_client.ChatRoom):
         timeout: float | None,
         retry: float | None,
     ) -> None:
-        super().__init__(None, asked, timeout, retry)  # type: ignore[arg-type]  # there is nothing to dial
+        super().__init__(None, asked, timeout, retry)
         self._where = where
         self._token = token
 

@@ -343,6 +343,15 @@ def test_who_is_silent_for_long_is_gone(server):
     assert (len(server.chat), server.chat._halls) == (0, {})
 
 
+def test_who_was_heard_stays_although_it_came_first(server):
+    ann, _ = server(1, "ann"), server(2, "bob")
+    server.clock.now += 29
+    ann.ping(seq=2)
+    server.clock.now += 29
+    server.chat.expire()
+    assert events(ann.heard()) == [(3, "left", "bob")]
+
+
 def test_who_comes_again_has_its_name_and_what_it_missed(server):
     ann, bob = server(1, "ann"), server(2, "bob")
     bob.say("missed", id="1")
@@ -402,6 +411,13 @@ def test_what_comes_from_itself_or_from_nowhere_is_not_answered(server):
     server.give(request, SERVER)
     server.give(request, None)
     assert (server.wire.sent, server.wire.counters) == ([], {"own": 1, "nameless": 1})
+
+
+def test_what_servers_say_is_not_answered(server):
+    ann = server(1, "ann")
+    for kind in (Kind.WELCOME, Kind.OPENED, Kind.PONG, Kind.RESULT, Kind.ERROR):
+        assert ann.do(kind) == []
+    assert server.wire.counters == {"answers": 5}
 
 
 GARBAGE = st.binary(max_size=60) | st.builds(
