@@ -330,6 +330,8 @@ def serve_main(argv: list[str]) -> int:
     except arguments.UsageError as error:
         return host.fail(error, 2)
     if options.udp:
+        if options.lag != LAG or options.max_payload != messages.MAX_PAYLOAD:
+            parser.error("--lag and --max-payload are for connections: leave out --udp")
         return chat_udp.run(parser, options, chat_udp.Chat(all_rooms, chat_door.Door(keyring)))
     serve_rooms = functools.partial(serve, all_rooms, keyring=keyring, max_payload=options.max_payload, lag=options.lag)
     return host.run(options, serve_rooms)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from .messages import Fields
 
-HELLO_LENGTH: Final = 512  # bytes of a HELLO at least; WELCOME has 300: a forged sender is sent less than the forger sent
+HELLO_LENGTH: Final = 512  # bytes of a HELLO at least; WELCOME has some 210: a forged sender is sent less than the forger sent
 COOKIE_SECONDS: Final = 60  # that a cookie is good for, and up to twice as long
 ENTRIES: Final = 10.0, 100  # of one source into rooms, a second and at once: everybody in a room is told of each
 MOST_SOURCES: Final = 10_000  # that those are counted for

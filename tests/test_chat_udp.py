@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from pathlib import Path
 
@@ -14,8 +15,9 @@ from serving import FASTFRAME, serving
 
 from fastframe import datagram
 from fastframe.datagram import MAX_DATAGRAM
-from fastframe.servers import chat, chat_udp
-from fastframe.servers.chat_hall import CODEC, MOST_IDS, MOST_RESENT, encode
+from fastframe.servers import chat, chat_udp, chat_visit
+from fastframe.servers.chat_door import ENTRIES, HELLO_LENGTH
+from fastframe.servers.chat_hall import CODEC, MOST_IDS, MOST_RESENT, RESENDS, WHO_LENGTH, encode
 from fastframe.servers.messages import Kind
 from fastframe.servers.rooms import LONGEST_TEXT, Rooms
 
@@ -469,6 +471,38 @@ def test_several_endpoints_are_one_server(server):
     assert second.sent == []
 
 
+# As it is written down
+
+
+def test_the_bytes_in_the_documentation():
+    text = DOCUMENT.read_text(encoding="utf-8")
+    lines = re.search(r"^(00 00 00 2e  14 .*)\n +(.*)\n +END (.*)$", text, re.MULTILINE)
+    assert bytes.fromhex(lines[1] + lines[2]) == encode(Kind.END, json.loads(lines[3]))
+
+
+def test_the_types_and_the_limits_in_the_documentation():
+    text = DOCUMENT.read_text(encoding="utf-8").partition("## Datagrams\n")[2]
+    for number, name in re.findall(r"^\| `(..)` \| ([A-Z]+) \|", text, re.MULTILINE):
+        assert Kind[name] == int(number, 16)
+    flat = " ".join(text.split())
+    for limit in (
+        f"{HELLO_LENGTH} bytes long",
+        f"not heard for {chat_udp.EXPIRY_SECONDS:g} s",
+        f"the last {MOST_IDS} ids",
+        f"{RESENDS[1]} times at once, and {RESENDS[0]:g} times a second",
+        f"up to {MOST_RESENT} numbers",
+        f"fit in {WHO_LENGTH:,} bytes",
+        f"{chat_udp.MOST_SEATS:,} members",
+        f"{ENTRIES[1]} may come at once, and {ENTRIES[0]:g} a second",
+        f"waits {1000 * chat_visit.REORDER_SECONDS:g} ms",
+        f"after {1000 * chat_visit.FIRST_ASK:g} ms",
+        f"after {chat_visit.FIRST_SAY:g} s, twice as long each time up to {chat_visit.LONGEST_SAY:g} s",
+        f"if no PONG comes for {chat_visit.LOST_SECONDS:g} s",
+        f"after {chat_visit.MOST_TRIES} tries",
+    ):
+        assert limit in flat, limit
+
+
 # As a user runs it
 
 
@@ -515,6 +549,8 @@ def test_a_server_runs_until_it_is_told_to_end():
         (["--write-timeout", "1"], "no connections: --udp leaves no use for --write-timeout"),
         (["--workers", "2"], "--workers 1"),
         (["--max-payload", "1MiB", "--backlog", "7"], "--backlog"),
+        (["--max-payload", "2MiB"], "are for connections"),
+        (["--lag", "1"], "are for connections"),
     ],
 )
 def test_what_is_for_connections_is_refused(capfd, arguments, said):
