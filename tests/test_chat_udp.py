@@ -430,7 +430,7 @@ GARBAGE = st.binary(max_size=60) | st.builds(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(GARBAGE, max_size=5))
 def test_a_bad_datagram_concerns_nobody_else(garbage):
     server = Server()
@@ -445,7 +445,7 @@ def test_a_bad_datagram_concerns_nobody_else(garbage):
     assert events(ann.heard()) == [(3, "said", "hi")]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_two_servers_that_are_pointed_at_each_other_fall_silent(data):
     """Whatever one of them has said, the other says nothing to it."""

