@@ -16,7 +16,6 @@ import asyncio
 import contextlib
 import dataclasses
 import functools
-import itertools
 import math
 import os
 import random
@@ -60,7 +59,6 @@ class ChatRoom:
         self._head = 0  # of the own `joined`, when this connection began
         self._entered = Event("entered")
         self._longest = LONGEST_TEXT
-        self._ids = (f"{secrets.token_hex(8)}.{number}" for number in itertools.count(1))
         self._unseen: dict[str, bytes] = {}  # what was said, by its id, in that order
         self._outbox: list[bytes] = []  # what is to be sent on this connection
         self._is_open = False  # the connection
@@ -93,7 +91,7 @@ class ChatRoom:
         """Say a text, and return its id; see `Room`. Raise OperationError (bad_request, too_large) for what cannot be said."""
         if not text:
             raise OperationError("bad_request", "there is nothing to say")
-        name = next(self._ids)
+        name = secrets.token_hex(8)
         message = self._message(text, type="say", text=text, id=name)
         while len(self._unseen) >= MOST_UNSEEN:
             self._check()
