@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 EXPIRY_SECONDS: Final = 30.0  # of silence until a member is gone: clients ping every 5, and faster while no answer comes
 EXPIRY_PULSE: Final = 1.0
 HISTORY: Final = 50  # events that a client gets unless it says how many: a screen
-MOST_SEATS: Final = 10_000  # members in all rooms; each takes 7 KiB at the most, ids and all
+MOST_SEATS: Final = 10_000  # members in all rooms; each takes 2 KiB, and up to 13 with the ids of what it has said
 MOST_NONCES: Final = 10_000  # of members that have gone: an OPEN that was late must not bring them back
 HASTE_SECONDS: Final = 0.1  # what comes that much too early was in time when it was sent
 SECRET_LENGTH: Final = 32

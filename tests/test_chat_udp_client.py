@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import subprocess
 
 import aiofastnet
 import pytest
 import uvloop
 from relaying import Relay
+from serving import FASTFRAME
+from serving import serving as serving_process
 
 from fastframe import datagram
 from fastframe.servers import chat_client, chat_udp, chat_udp_client, chat_visit
@@ -371,3 +374,20 @@ def test_an_address_that_is_none(play, where):
             await connect(**where, room="lobby", name="ann")
 
     play(main)
+
+
+# As a user runs it
+
+
+def test_lines_are_said_and_events_are_lines():
+    with serving_process(command=[*FASTFRAME, "serve", "chat", "--udp", "--port", "0"]) as server:
+        where = server.address.removeprefix("udp ")
+        command = [*FASTFRAME, "chat", "--udp", where, "lobby", "--name", "ann"]
+        result = subprocess.run(command, input="one\ntwo\n", capture_output=True, text=True, timeout=30, check=False)
+        assert server.end() == (0, "", "")
+    assert result.returncode == 0, result.stderr
+    assert [line.partition(" ")[2].partition(" ")[2] for line in result.stdout.splitlines()] == [
+        "* ann joined",
+        "<ann> one",
+        "<ann> two",
+    ]
