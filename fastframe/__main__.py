@@ -28,6 +28,11 @@ COMMANDS = {
     "bench echo": ("fastframe.bench.echo", "main", "what an echo costs a server, beside its peers and one in C"),
     "bench transfer": ("fastframe.bench.transfer", "main", "how fast a file gets through, by chunk size and digest"),
     "bench exec": ("fastframe.bench.exec", "main", "what it costs to run a command, beside subprocess, asyncio and SSH"),
+    "bench chat": (
+        "fastframe.bench.chat",
+        "main",
+        "what it costs to tell a room what one says, beside websockets and a loop in C",
+    ),
     "bench connections": ("fastframe.bench.connections", "main", "the memory and the time that idle connections take"),
     "bench udp": ("fastframe.bench.udp", "main", "time the echo of datagrams beside a server in C and the standard library's"),
 }
