@@ -41,12 +41,13 @@ SLOW: Final = 10  # who do not take anything
 RATE: Final = 100  # texts a second
 SIZE: Final = 200  # bytes of a text
 TURNS, QUICK_TURNS = 7, 3
-SECONDS, QUICK_SECONDS = 4.0, 0.5  # of a turn
-WARM_SECONDS: Final = 0.5
+SECONDS, QUICK_SECONDS = 4.0, 0.4  # of a turn
+WARM_SECONDS: Final = 0.3
 LONGEST: Final = 15.0  # seconds until a slow member counts as never cut
 MOST_MS: Final = 100  # that 99 % of the deliveries may take
 MOST_SECONDS: Final = 10  # until a slow member has to be cut
-LATE: Final = 1.05  # times the time of the texts that their deliveries may take
+LATE: Final = 1.1  # times the time of the texts that their deliveries may take; a short turn has its last ones in it
+HURRY: Final = 4  # times the rate with --quick, to fill sooner what holds the bytes for a slow member
 STEP: Final = 1.25  # from one rate to the next, on the way to the most
 LEAST: Final = 1  # text a second
 MIB: Final = 1 << 20
@@ -242,7 +243,7 @@ def slow_rows(started: dict[str, Started], args: argparse.Namespace, left_out: l
         say(f"{name}: {SLOW} slow members")
         each.crowd.slow_down(each.crowd.join(SLOW))
         before = each.server.memory()
-        own = turn(each, args.rate, LONGEST, each.crowd.all_cut)
+        own = turn(each, args.rate * (HURRY if args.quick else 1), LONGEST, each.crowd.all_cut)
         grown = each.server.memory() - before
         each.crowd.dismiss_slow()
         row = {"table": "slow", "contender": name, "members": SLOW, "cut": each.crowd.cut, "grown": grown}
