@@ -80,6 +80,33 @@ async def test_everybody_hears_the_same_in_the_same_order():
 
 
 @played
+async def test_what_is_said_while_a_large_room_rests_leaves_in_one_write(monkeypatch):
+    batches = []
+
+    def push(stream, batch, push=aio.FrameStream.push_batch):
+        batches.append(len(batch))
+        return push(stream, batch)
+
+    all_rooms = Rooms(rate=1e6)
+    async with served(all_rooms=all_rooms) as server, talking(server, "ann") as ann, talking(server, "bob") as bob:
+        await ann.event(name="bob")
+        log = all_rooms.find("lobby").log
+        monkeypatch.setattr(aio.FrameStream, "push_batch", push)
+        monkeypatch.setattr(chat.time, "thread_time", iter(range(100)).__next__)
+        monkeypatch.setattr(chat, "MOST_REST", 0.2)
+        await ann.ask(type="say", text="1")
+        await bob.event(text="1")
+        for talker, text in ((ann, "2"), (bob, "3")):
+            head = log.head
+            await talker.ask(type="say", text=text)
+            while log.head == head:  # noqa: ASYNC110  the server reads it in this loop
+                await asyncio.sleep(0)
+        for text in ("2", "3"):
+            await bob.event(text=text)
+    assert batches[:4] == [1, 1, 2, 2]  # to each of the two
+
+
+@played
 async def test_what_opened_tells():
     async with served() as server, talking(server, "ann") as ann, talking(server) as bob:
         await ann.ask(type="topic", topic="tea")
