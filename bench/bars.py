@@ -14,6 +14,8 @@ from .report import size_text
 Row = dict[str, Any]
 KIB, MIB = 1 << 10, 1 << 20
 ENDS = ("server", "client")
+MOST_CHAT_MS = 100  # for 99 % of the deliveries
+MOST_CHAT_TIMES = 1.1  # for all deliveries, times what it took to say the texts; a short turn has its last ones in it
 
 
 def verdicts(report: Row) -> list[Row]:
@@ -106,6 +108,22 @@ def transfer_verdicts(report: Row) -> list[Row]:
         ),
         verdict("with sha256, times socat", times("socat", "sha256"), worst=1.67),
         verdict("MiB more than before all transfers", memory, worst=32),
+    ]
+    return [each for each in found if each["cells"]]
+
+
+def chat_verdicts(report: Row) -> list[Row]:
+    """Return the bars of the chat server over plain TCP: what everybody hears in time, and that slow members are cut."""
+    own = [row for row in report["chat"] if report["contenders"][row["contender"]] == "ours" and "tls" not in row["contender"]]
+    talk = {row["contender"]: row for row in own if row["table"] == "talk"}
+    slow = {row["contender"]: row for row in own if row["table"] == "slow"}
+    cut = {name: max(row["cut"]) if len(row["cut"]) == row["members"] else row["longest"] for name, row in slow.items()}
+    deliveries = report["settings"]["members"] * report["settings"]["texts_a_second"]
+    late = {name: row["late"]["median"] for name, row in talk.items()}
+    found = [
+        verdict(f"{deliveries:,} deliveries/s, times the time", late, worst=MOST_CHAT_TIMES),
+        verdict("99 % of the deliveries, ms", {n: row["slow"]["median"] / 1e6 for n, row in talk.items()}, worst=MOST_CHAT_MS),
+        verdict("s until a slow member is cut", cut, worst=10),
     ]
     return [each for each in found if each["cells"]]
 

@@ -20,10 +20,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple
 
-from .bars import verdict
+from .bars import MOST_CHAT_MS, MOST_CHAT_TIMES, chat_verdicts
 from .chats import Crowd, Heard
 from .connections import OWN_FILES, Tls, allow_files, certificate, connect
 from .echo import STEADY, whole_number
@@ -40,13 +41,11 @@ MEMBERS, QUICK_MEMBERS = 1000, 200
 SLOW: Final = 10  # who do not take anything
 RATE: Final = 100  # texts a second
 SIZE: Final = 200  # bytes of a text
-TURNS, QUICK_TURNS = 7, 3
+TURNS, QUICK_TURNS, MOST_TURNS = 7, 3, 3
 SECONDS, QUICK_SECONDS = 4.0, 0.4  # of a turn
+MOST_TURN_SECONDS: Final = 2.0  # of one that looks whether a rate holds
 WARM_SECONDS: Final = 0.3
 LONGEST: Final = 15.0  # seconds until a slow member counts as never cut
-MOST_MS: Final = 100  # that 99 % of the deliveries may take
-MOST_SECONDS: Final = 10  # until a slow member has to be cut
-LATE: Final = 1.1  # times the time of the texts that their deliveries may take; a short turn has its last ones in it
 HURRY: Final = 4  # times the rate with --quick, to fill sooner what holds the bytes for a slow member
 STEP: Final = 1.25  # from one rate to the next, on the way to the most
 LEAST: Final = 1  # text a second
@@ -64,8 +63,11 @@ class Started(NamedTuple):
 
 
 class Turn(NamedTuple):
+    """`cpu_ns`, `client_ns`: nanoseconds of the processor that the server and this process took."""
+
     heard: Heard
     cpu_ns: int
+    client_ns: int
 
 
 def main(argv: list[str]) -> int:
@@ -87,7 +89,7 @@ def main(argv: list[str]) -> int:
     except (BenchError, OSError) as error:
         say(f"fastframe bench chat: {error}")
         return 1
-    report["bars"] = verdicts(report)
+    report["bars"] = chat_verdicts(report)
     print_report(report, tables(report))
     return save(args, report, markdown)
 
@@ -116,8 +118,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
     add_file_options(parser)
     args = parser.parse_args(argv)
     args.members = args.members or (QUICK_MEMBERS if args.quick else MEMBERS)
-    args.turns = args.turns or (QUICK_TURNS if args.quick else TURNS)
-    args.seconds = QUICK_SECONDS if args.quick else SECONDS
+    args.turns = args.turns or (MOST_TURNS if args.most else QUICK_TURNS if args.quick else TURNS)
+    args.seconds = QUICK_SECONDS if args.quick else MOST_TURN_SECONDS if args.most else SECONDS
     return args
 
 
@@ -182,9 +184,9 @@ def start(name: str, members: int, tls: Tls | None, core: int | None, stack: con
 
 
 def turn(started: Started, rate: float, seconds: float, over: Callable[[], bool] = lambda: False) -> Turn:
-    before = started.server.cpu_ns()
+    server, client = started.server.cpu_ns(), time.process_time_ns()
     heard = started.crowd.talk(rate, seconds, over)
-    return Turn(heard, max(1, started.server.cpu_ns() - before))
+    return Turn(heard, max(1, started.server.cpu_ns() - server), time.process_time_ns() - client)
 
 
 def in_turns(started: dict[str, Started], turns: int, left_out: list[str], play: Callable[[str, Started], object]) -> None:
@@ -218,6 +220,7 @@ def talk_rows(started: dict[str, Started], args: argparse.Namespace, left_out: l
             "late": spread([turn.heard.ns / 1e9 * args.rate / turn.heard.said for turn in own])._asdict(),
             "cpu_ns": cpu.ns(name)._asdict(),
             "ratio": {base: cpu.ratio(name, base)._asdict()},
+            "client_ns": spread([turn.client_ns / len(turn.heard.latencies) for turn in own])._asdict(),
             **{kind: quantile(own, share)._asdict() for kind, share in (("median", 0.5), ("slow", 0.99), ("slowest", 1))},
             "memory": started[name].server.memory(),
             "each": started[name].each,
@@ -246,7 +249,7 @@ def slow_rows(started: dict[str, Started], args: argparse.Namespace, left_out: l
         own = turn(each, args.rate * (HURRY if args.quick else 1), LONGEST, each.crowd.all_cut)
         grown = each.server.memory() - before
         each.crowd.dismiss_slow()
-        row = {"table": "slow", "contender": name, "members": SLOW, "cut": each.crowd.cut, "grown": grown}
+        row = {"table": "slow", "contender": name, "members": SLOW, "longest": LONGEST, "cut": each.crowd.cut, "grown": grown}
         found.append(row | {"slow": at_share(own.heard.latencies, 0.99), "slowest": own.heard.latencies[-1]})
 
     first_of_ours = [name for name in started if CONTENDERS[name].kind == "ours"][:1]
@@ -257,15 +260,30 @@ def slow_rows(started: dict[str, Started], args: argparse.Namespace, left_out: l
 def most_rows(started: dict[str, Started], args: argparse.Namespace, left_out: list[str]) -> list[Row]:
     """Find out at each turn how many texts a second everybody can do, beginning with what it was the last time."""
     found: dict[str, list[float]] = {name: [] for name in started}
+    busy: dict[str, list[tuple[float, float]]] = {name: [] for name in started}
 
     def play(name: str, each: Started) -> None:
-        rate = most(lambda rate: holds(turn(each, rate, args.seconds), rate), (found[name] or [args.rate])[-1])
+        tried: dict[float, Turn] = {}
+
+        def can(rate: float) -> bool:
+            own = tried[rate] = turn(each, rate, args.seconds)
+            return holds(own, rate)
+
+        rate = most(can, (found[name] or [args.rate])[-1])
         say(f"{name}: {rate:.0f} texts a second to {args.members:,} members")
         found[name].append(rate)
+        own = tried[rate] if rate else Turn(Heard(0, 1, []), 0, 0)
+        busy[name].append((own.cpu_ns / own.heard.ns, own.client_ns / own.heard.ns))
 
     in_turns(started, args.turns, left_out, play)
     return [
-        {"table": "most", "contender": name, "rate": spread([rate * args.members for rate in found[name]])._asdict()}
+        {
+            "table": "most",
+            "contender": name,
+            "rate": spread([rate * args.members for rate in found[name]])._asdict(),
+            "server_busy": spread([server for server, _ in busy[name]])._asdict(),
+            "client_busy": spread([client for _, client in busy[name]])._asdict(),
+        }
         for name in started
     ]
 
@@ -285,34 +303,13 @@ def most(can: Callable[[float], bool], rate: float) -> float:
 
 def holds(own: Turn, rate: float) -> bool:
     """Tell whether what was said came as fast as it was said, and 99 % of it in time."""
-    return own.heard.ns / 1e9 <= LATE * own.heard.said / rate and at_share(own.heard.latencies, 0.99) <= MOST_MS * 1e6
+    return (
+        own.heard.ns / 1e9 <= MOST_CHAT_TIMES * own.heard.said / rate
+        and at_share(own.heard.latencies, 0.99) <= MOST_CHAT_MS * 1e6
+    )
 
 
 # the report
-
-
-def verdicts(report: Row) -> list[Row]:
-    """Return the bars of our server, over plain TCP."""
-    own = [
-        row for row in report["chat"] if CONTENDERS[row["contender"]].kind == "ours" and not CONTENDERS[row["contender"]].tls
-    ]
-    talk = {row["contender"]: row for row in own if row["table"] == "talk"}
-    slow = {row["contender"]: row for row in own if row["table"] == "slow"}
-    deliveries = report["settings"]["members"] * report["settings"]["texts_a_second"]
-    found = [
-        verdict(
-            f"{deliveries:,} deliveries/s, times the time",
-            {name: row["late"]["median"] for name, row in talk.items()},
-            worst=LATE,
-        ),
-        verdict("99 % of the deliveries, ms", {name: row["slow"]["median"] / 1e6 for name, row in talk.items()}, worst=MOST_MS),
-        verdict("s until a slow member is cut", {name: until_cut(row) for name, row in slow.items()}, worst=MOST_SECONDS),
-    ]
-    return [each for each in found if each["cells"]]
-
-
-def until_cut(row: Row) -> float:
-    return max(row["cut"]) if len(row["cut"]) == row["members"] else LONGEST
 
 
 def tables(report: Row) -> list[Table]:
@@ -321,7 +318,7 @@ def tables(report: Row) -> list[Table]:
         (
             "talk",
             "what a delivery takes",
-            ["", "deliveries/s", "processor us", "times c", "ms", "99 % ms", "most ms", "MiB", "KiB a member"],
+            ["", "deliveries/s", "processor us", "times c", "client's us", "ms", "99 % ms", "most ms", "MiB", "KiB a member"],
             talk_cells,
         ),
         (
@@ -330,7 +327,7 @@ def tables(report: Row) -> list[Table]:
             ["", "cut", "s until then", "99 % of the others' ms", "most ms", "MiB more"],
             slow_cells,
         ),
-        ("most", f"the most with 99 % in {MOST_MS} ms", ["", "deliveries/s"], most_cells),
+        ("most", f"the most with 99 % in {MOST_CHAT_MS} ms", ["", "deliveries/s", "server busy", "client busy"], most_cells),
     ]
     found: list[Table] = []
     for table, title, heads, cells in parts:
@@ -347,6 +344,7 @@ def talk_cells(row: Row) -> list[str]:
         f"{row['rate']['median']:,.0f}",
         f"{row['cpu_ns']['median'] / 1e3:.2f} {deviation(row['cpu_ns'])}",
         *(ratio_text(ratio["median"]) for ratio in row["ratio"].values()),
+        f"{row['client_ns']['median'] / 1e3:.2f}",
         *times,
         *memory,
     ]
@@ -360,7 +358,8 @@ def slow_cells(row: Row) -> list[str]:
 
 
 def most_cells(row: Row) -> list[str]:
-    return [f"{row['rate']['median']:,.0f} {deviation(row['rate'])}"]
+    busy = [f"{100 * row[kind]['median']:.0f} %" for kind in ("server_busy", "client_busy")]
+    return [f"{row['rate']['median']:,.0f} {deviation(row['rate'])}", *busy]
 
 
 def deviation(values: Row) -> str:

@@ -140,8 +140,9 @@ def test_figures_of_turns():
     assert rows[1]["rate"]["median"] == 10  # two deliveries in 200 ms
     assert rows[1]["late"]["median"] == 2  # ten texts a second were to be said
     assert rows[1]["slow"]["median"] == 200 * MS
-    report = {"chat": rows, "settings": {"members": 2, "texts_a_second": 10}}
-    late, slow = chat.verdicts(report)
+    contenders = {"c": "limit", "fastframe/asyncio": "ours"}
+    report = {"chat": rows, "contenders": contenders, "settings": {"members": 2, "texts_a_second": 10}}
+    late, slow = chat.chat_verdicts(report)
     assert (late["bar"], late["reached"]["worst"], late["passed"]) == ("20 deliveries/s, times the time", 2, False)
     assert (slow["reached"]["worst"], slow["passed"]) == (200, False)
     ((_, heads, lines),) = chat.tables(report)
@@ -150,18 +151,50 @@ def test_figures_of_turns():
 
 
 def slow_row(name, cut):
-    return {"table": "slow", "contender": name, "members": 2, "cut": cut, "grown": 1 << 20, "slow": MS, "slowest": 2 * MS}
+    return {
+        "table": "slow",
+        "contender": name,
+        "members": 2,
+        "longest": 15,
+        "cut": cut,
+        "grown": 1 << 20,
+        "slow": MS,
+        "slowest": 2 * MS,
+    }
 
 
 @pytest.mark.parametrize(
     ("cut", "text", "passed"), [([4.0, 6.0], "4.0 to 6.0", True), ([4.0], "4.0 to 4.0", False), ([], "not in 15", False)]
 )
 def test_when_slow_members_are_cut(cut, text, passed):
-    report = {"chat": [slow_row("fastframe/uvloop", cut)], "settings": {"members": 2, "texts_a_second": 10}}
-    (verdict,) = chat.verdicts(report)
+    contenders = {"fastframe/uvloop": "ours"}
+    report = {
+        "chat": [slow_row("fastframe/uvloop", cut)],
+        "contenders": contenders,
+        "settings": {"members": 2, "texts_a_second": 10},
+    }
+    (verdict,) = chat.chat_verdicts(report)
     assert (verdict["bar"], verdict["passed"]) == ("s until a slow member is cut", passed)
     ((_, heads, (line,)),) = chat.tables(report)
     assert line == ["fastframe/uvloop", f"{len(cut)} of 2", text, "1.0", "2.0", "1.0"]
+    assert len(heads) == len(line)
+
+
+def test_the_most_of_each_turn_begins_where_the_last_one_ended():
+    rates = []
+
+    class Limited(Silent):
+        def talk(self, rate, seconds, over):
+            rates.append(rate)
+            return Heard(2, 2 * round(1e9 / rate), [MS] * 4) if rate <= 130 else Heard(2, 10**12, [10**12])
+
+    left_out = []
+    args = SimpleNamespace(members=2, rate=100, turns=2, seconds=1)
+    (row,) = chat.most_rows({"c": started(Limited())}, args, left_out)
+    assert rates == [100, 125, 156.25, 125, 156.25]
+    assert row["rate"]["median"] == 250
+    assert row["server_busy"]["median"] > 0
+    ((_, heads, (line,)),) = chat.tables({"chat": [row]})
     assert len(heads) == len(line)
 
 
@@ -172,9 +205,9 @@ def test_the_most_is_sought_from_both_sides(start, limit, found):
 
 def test_a_rate_holds_if_everything_comes_and_comes_in_time():
     on_time = Heard(100, 1_000 * MS, [1, 99 * MS])
-    assert chat.holds(Turn(on_time, 0), 100)
-    assert not chat.holds(Turn(on_time, 0), 200)
-    assert not chat.holds(Turn(on_time._replace(latencies=[1, 101 * MS]), 0), 100)
+    assert chat.holds(Turn(on_time, 0, 0), 100)
+    assert not chat.holds(Turn(on_time, 0, 0), 200)
+    assert not chat.holds(Turn(on_time._replace(latencies=[1, 101 * MS]), 0, 0), 100)
 
 
 def test_more_files_than_the_kernel_allows_are_refused_in_one_line(monkeypatch, capsys):
