@@ -191,7 +191,7 @@ def test_the_most_of_each_turn_begins_where_the_last_one_ended():
     left_out = []
     args = SimpleNamespace(members=2, rate=100, turns=2, seconds=1)
     (row,) = chat.most_rows({"c": started(Limited())}, args, left_out)
-    assert rates == [100, 125, 156.25, 125, 156.25]
+    assert rates == [100, 125, 156.25, 156.25, 125, 156.25, 156.25]
     assert row["rate"]["median"] == 250
     assert row["server_busy"]["median"] > 0
     ((_, heads, (line,)),) = chat.tables({"chat": [row]})
