@@ -171,7 +171,7 @@ class Floor:
         while seat.position < log.first - 1:  # and again, if it takes its time for that
             seat.position = log.first - 1
             await seat.session.send_data(rooms.gap(log.first))
-        events = log.behind(seat.position, PIECE)[: last - seat.position]
+        events = log.behind(seat.position, PIECE)[: max(0, last - seat.position)]  # a gap may reach beyond
         seat.position += len(events)
         await seat.session.stream.send_many(events)
 
@@ -212,7 +212,8 @@ class Chat:
             await session.opened(**member.described())
             floor.begin(seat, position)
             await self._attend(floor, seat)
-            last = self._leave(floor, seat, "left")
+            reason = "left"
+            last = self._leave(floor, seat, reason)
             await floor.finish(seat, last)
         except OperationError as error:
             reason = "" if error.code == "going_away" else "left"

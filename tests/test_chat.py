@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 from collections.abc import AsyncIterator
 
 import pytest
@@ -134,6 +135,48 @@ async def test_rooms_know_nothing_of_each_other():
         await other.event(text="weeds")
         await ann.ask(type="who")
         await ann.event(type="who", count=1, members=["ann"])
+
+
+@played
+async def test_the_line_about_a_stay_says_why_it_ended(caplog):
+    with caplog.at_level(logging.INFO):
+        async with served() as server, talking(server, "bob") as bob:
+            async with talking(server, "ann") as ann:
+                await ann.leave()
+            async with talking(server, "cid"):
+                pass
+            while (await bob.event()).get("reason") != "lost":
+                pass
+    lines = [record.fields for record in caplog.records if record.msg == "operation"]
+    assert [(line["member"], line["reason"]) for line in lines] == [("ann", "left"), ("cid", "lost"), ("bob", "lost")]
+
+
+@played
+async def test_who_leaves_hears_nothing_of_what_follows_even_behind_a_gap():
+    class Stream:
+        async def send_many(self, payloads):
+            sent.extend(payloads)
+
+    class Session:
+        stream = Stream()
+
+        async def send_data(self, data):
+            sent.append(data)
+
+    sent = []
+    room = Rooms(history=5).find("lobby")
+    ann, _ = room.join("ann")
+    last = room.leave(ann, "left")
+    bob, _ = room.join("bob")
+    floor = chat.Floor(room, 1 << 20, 1.0)
+    seat = chat.Seat(Session(), ann)
+    seat.position = 0
+    for _ in range(6):  # of which five are kept
+        room.say(bob, "not for ann")
+    room.log.hold(None)
+    await floor.finish(seat, last)
+    floor.close()
+    assert [json.loads(data)["type"] for data in sent] == ["gap"]
 
 
 @pytest.mark.parametrize(("history", "first"), [(0, 7), (3, 4), (50, 1)])
