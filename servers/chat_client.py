@@ -71,9 +71,13 @@ class ChatRoom:
         """Go to the room for the first time; raise what goes wrong."""
         self._task = asyncio.create_task(self._stay())
         self._task.add_done_callback(self._end)
-        while "log" not in self._asked:
-            self._check()
-            await self._changed()
+        try:
+            while "log" not in self._asked:
+                self._check()
+                await self._changed()
+        except BaseException:  # who is cancelled here has no room to leave
+            self._task.cancel()
+            raise
 
     @property
     def unseen(self) -> int:
@@ -119,9 +123,11 @@ class ChatRoom:
         self._is_leaving = True
         self._inbox.widen()
         self._tell()
-        if self._is_open:
-            await asyncio.wait((self._task,), timeout=LEAVE_SECONDS)
-        self._task.cancel()
+        try:
+            if self._is_open:
+                await asyncio.wait((self._task,), timeout=LEAVE_SECONDS)
+        finally:
+            self._task.cancel()
         await asyncio.wait((self._task,))
 
     async def _stay(self) -> None:

@@ -228,6 +228,36 @@ async def test_a_server_that_does_not_let_go_is_cut_off(monkeypatch):
 
 
 @played
+async def test_who_is_cancelled_on_the_way_in_is_not_there():
+    async def silent(host):
+        await host.hears(Kind.OPEN, operation="chat")
+        entry.cancel()
+        await gone(host)
+
+    async with hosting(silent) as server:
+        entry = asyncio.create_task(entering(server).__aenter__())
+        with pytest.raises(asyncio.CancelledError):
+            await entry
+
+
+@played
+async def test_who_is_cancelled_on_the_way_out_is_out():
+    async def stubborn(host):
+        await host.let_in()
+        await host.hears(Kind.END)
+        leaving.cancel()
+        await gone(host)
+
+    async with hosting(stubborn) as server, entering(server) as ann:
+        await until(ann, "joined")
+        leaving = asyncio.create_task(ann.leave())
+        with pytest.raises(asyncio.CancelledError):
+            await leaving
+        async with asyncio.timeout(PATIENCE):
+            assert await ann.read() == []
+
+
+@played
 async def test_a_server_that_does_not_answer_is_given_up():
     async def silent(host):
         await gone(host)
