@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from .errors import OperationError, about
-from .messages import ENCODER
+from .messages import ENCODER, MAX_CONTROL
 from .session import DATA_TYPE
 
 if TYPE_CHECKING:
@@ -34,8 +34,8 @@ HISTORY_BYTES: Final = 256 * 1024  # and not more than these: 1,000 messages of 
 MOST_ROOMS: Final = 1000  # with what they keep, 256 MiB at most
 MOST_MEMBERS: Final = 10_000  # of a room; as many connections as a server has by default
 RATE: Final = 5.0  # messages a second that a member may go on with
-MOST_NAMES: Final = 1000  # that who tells, of more than that
 BURST: Final = 20  # and at once: a text that somebody pastes
+MOST_NAMES: Final = 400  # that who tells: of 4 bytes a character they have 51 KiB, and a message of JSON may have 64
 
 
 class Flood:
@@ -86,9 +86,9 @@ class Member:
         """Do what the member asks for; return the payload that answers it alone, b"" for none. Raise OperationError."""
         match asked.text("type", most=LONGEST_ID):
             case "say":
-                self.room.say(self, asked.text("text", most=LONGEST_TEXT), asked.text("id", default="", most=LONGEST_ID))
+                self.room.say(self, asked.text("text", most=MAX_CONTROL), asked.text("id", default="", most=LONGEST_ID))
             case "topic":
-                self.room.set_topic(self, asked.text("topic", most=LONGEST_TEXT))
+                self.room.set_topic(self, asked.text("topic", most=MAX_CONTROL))
             case "who":
                 names = self.room.names
                 return encode(type="who", count=len(names), members=names[:MOST_NAMES])
