@@ -21,6 +21,7 @@ from typing import Final, NamedTuple
 MOST_MARKS: Final = 4  # on a letter: Hebrew with its accents and Vietnamese in single pieces have three
 JOINERS: Final = "\u200c\u200d"  # ZWNJ, ZWJ
 MARKS: Final = ("Mn", "Me")  # which take no cell of their own
+FILLERS: Final = "\u115f\u1160\u3164\uffa0"  # of Hangul: letters, says Unicode, and nobody sees them
 SPACES: Final = "Zs"  # as in French and Japanese; Python counts them as not printable
 TAB: Final = " " * 4
 LINK: Final = re.compile("[!-~]*https?://[!-~]+")  # stays in one piece, so that a terminal knows it
@@ -116,7 +117,7 @@ class Look(NamedTuple):
 def _look(character: str) -> Look:
     category = unicodedata.category(character)
     clings = character in JOINERS or category in MARKS
-    if not clings and (character.isprintable() or category == SPACES):
+    if not clings and character not in FILLERS and (character.isprintable() or category == SPACES):
         return Look(character, 2 if unicodedata.east_asian_width(character) in "WF" else 1, is_harmless=True, clings=False)
     escape = character.encode("unicode_escape").decode("ascii")
     return Look(escape, len(escape), is_harmless=False, clings=clings)

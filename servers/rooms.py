@@ -10,6 +10,7 @@ log holds the last events only: who falls behind its beginning has a gap.
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
 import unicodedata
@@ -36,6 +37,11 @@ MOST_MEMBERS: Final = 10_000  # of a room; as many connections as a server has b
 RATE: Final = 5.0  # messages a second that a member may go on with
 BURST: Final = 20  # and at once: a text that somebody pastes
 MOST_NAMES: Final = 400  # that who tells: of 4 bytes a character they have 51 KiB, and a message of JSON may have 64
+# Which no `str.isprintable` refuses, and nobody sees: Unicode's Default_Ignorable_Code_Point, fillers of Hangul among them, and
+# the blank of Braille. An emoji may have one, so names may; two that differ by these alone are the same.
+INVISIBLE: Final = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
 
 
 class Flood:
@@ -254,17 +260,17 @@ def refusal(asked: Fields, error: OperationError) -> bytes:
 def checked_name(name: str, longest: int = LONGEST_NAME) -> str:
     """Return a name that looks like what it is; raise OperationError (bad_name) for another.
 
-    No control characters, no marks that turn the direction of what follows, nothing invisible: `str.isprintable` knows them.
+    No control characters, no marks that turn the direction of what follows: `str.isprintable` knows them. And something to see.
     """
-    fits = 0 < len(name) <= longest and name.isprintable() and name == name.strip() and unicodedata.is_normalized("NFC", name)
-    if not fits:
+    fits = len(name) <= longest and name.isprintable() and name == name.strip() and unicodedata.is_normalized("NFC", name)
+    if not (fits and folded(name)):
         raise OperationError("bad_name", f"a name has 1 to {longest} printable characters in NFC, no space at its ends")
     return name
 
 
 def folded(name: str) -> str:
-    """Return what two names have in common that differ in case alone, or in the width or the form of letters."""
-    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+    """Return what two names have in common that differ in case, in the width or form of letters, or in nothing visible."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", INVISIBLE.sub("", name)).casefold())
 
 
 def _checked_text(text: str, least: int = 1) -> str:

@@ -20,6 +20,7 @@ SHOWN = {
     "backslashes are theirs": ("C:\\x1b", "C:\\x1b"),
     "bidi": ("\u202a\u202e\u2066\u2069\u200e\u200f\u061c", "\\u202a\\u202e\\u2066\\u2069\\u200e\\u200f\\u061c"),
     "invisible": ("a\u00ad\u2060\ufeff\u200b", "a\\xad\\u2060\\ufeff\\u200b"),
+    "fillers of Hangul": ("\u3164\u115f\uffa0", "\\u3164\\u115f\\uffa0"),
     "tags": ("\U000e0041", "\\U000e0041"),
     "a family": ("👩‍👩‍👧", "👩‍👩‍👧"),
     "a heart": ("❤️", "❤️"),

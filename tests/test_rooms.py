@@ -131,7 +131,7 @@ def test_pieces_of_a_log():
 def test_names_are_unique_however_they_are_written():
     lobby = room()
     lobby.join("Straße")
-    for name in ("STRASSE", "strasse", "\uff33trasse"):
+    for name in ("STRASSE", "strasse", "\uff33trasse", "Straße\ufe0f", "\u3164Stra\u2800ße", "Stra\u034fße"):
         assert code(lobby.join, name) == "name_taken"
         assert code(lobby.join, name, "0" * 32) == "name_taken"
     lobby.join("Strase")
@@ -153,13 +153,15 @@ def test_names_are_unique_however_they_are_written():
         "a\x00",
         "\ud800",
         "\u00a0",
+        "\u3164",
+        "\ufe0f",
     ],
 )
 def test_names_that_are_refused(name):
     assert code(checked_name, name) == "bad_name"
 
 
-@pytest.mark.parametrize("name", ["a", "Ann Lee", "安娜", "é", "x" * 32, "a.b-c_d", "🦊", "O'Neil"])
+@pytest.mark.parametrize("name", ["a", "Ann Lee", "安娜", "é", "x" * 32, "a.b-c_d", "🦊", "❤️", "O'Neil"])
 def test_names_that_are_taken(name):
     assert checked_name(name) == name
 
