@@ -20,7 +20,7 @@ import unicodedata
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Final, Protocol
 
-from . import arguments, chat_client, chat_prompt, logs, memory, stdio, tls
+from . import arguments, chat_client, chat_prompt, chat_text, logs, memory, stdio, tls
 from .chat_events import OWN, Event, Room
 from .chat_screen import Screen, sentence, wants_colours
 from .errors import OperationError
@@ -267,7 +267,7 @@ class Talk:
             case "/topic" if text:
                 await self._room.topic(text.strip())
             case "/topic":
-                await front.tell(f"the topic: {self._topic}" if self._topic else "there is no topic")
+                await front.tell(f"the topic: {chat_text.plain(self._topic)}" if self._topic else "there is no topic")
             case "/help":
                 await front.tell(HELP)
             case _ if line.startswith("/") and not line.startswith("//"):

@@ -261,7 +261,7 @@ COMMANDS = {
     "a slash alone": ("//", [("say", "/")], ""),
     "who": ("/who", [("who",)], ""),
     "topic": ("/topic the weather ", [("topic", "the weather")], ""),
-    "the topic": ("/topic", [], "the topic: rain"),
+    "the topic": ("/topic", [], "the topic: rain\\x1b\\n"),
     "help": ("/help ", [], chat_command.HELP),
     "nonsense": ("/nonsense x", [], "there is no /nonsense: /help tells what there is, and //nonsense x says it"),
 }
@@ -272,7 +272,7 @@ def test_commands(case):
     line, asked, told = COMMANDS[case]
     room, front = Fake(), Typed(line)
     talk = Talk(room)
-    talk._learn(Event("topic", name="bob", topic="rain"))
+    talk._learn(Event("topic", name="bob", topic="rain\x1b\n"))
     asyncio.run(talk._type(front))
     assert (room.asked, front.told) == (asked, [told] * bool(told))
 
