@@ -127,7 +127,7 @@ class ChatRoom:
             if self._is_open:
                 await asyncio.wait((self._task,), timeout=LEAVE_SECONDS)
         finally:
-            self._task.cancel()
+            self._task.cancel()  # who has no patience for that is not to wait when it leaves again
         await asyncio.wait((self._task,))
 
     async def _stay(self) -> None:

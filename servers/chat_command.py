@@ -223,16 +223,19 @@ class Talk:
         stopping = asyncio.create_task(signals.came.wait())
         try:
             await asyncio.wait((showing, typing, stopping), return_when=asyncio.FIRST_COMPLETED)
+            signals.are_gentle = not front.has_commands  # Ctrl-C behind Ctrl-D is from somebody who has no patience
             if not showing.done():
                 await self._room.leave()
             await showing
             if typing.done():
                 await typing
+            if unseen := self._room.unseen:
+                await front.tell(f"texts that were not seen in the room: {unseen}")
         finally:
             for task in (showing, typing, stopping):
                 task.cancel()
             await asyncio.wait((showing, typing, stopping))
-        return 1 if front.failures else 0
+        return 1 if front.failures or unseen else 0
 
     async def _show(self, front: Front) -> None:
         while events := await self._room.read():
@@ -270,6 +273,8 @@ class Talk:
                 await front.tell(f"the topic: {chat_text.plain(self._topic)}" if self._topic else "there is no topic")
             case "/help":
                 await front.tell(HELP)
+            case "":
+                pass
             case _ if line.startswith("/") and not line.startswith("//"):
                 await front.tell(f"there is no {command}: /help tells what there is, and //{line[1:]} says it")
             case _:

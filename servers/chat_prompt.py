@@ -107,8 +107,9 @@ def _keys(take: Callable[[str], None]) -> Any:
     @keys.add("enter")
     def _(event: Any) -> None:
         buffer = event.current_buffer
-        for line in buffer.text.split("\n"):  # several were pasted
-            take(line)
+        lines = [line for line in buffer.text.split("\n") if line]
+        for line in lines:  # several were pasted, and what is pasted does not command
+            take(f"/{line}" if len(lines) > 1 and line.startswith("/") else line)
         buffer.reset(append_to_history=True)
 
     return keys

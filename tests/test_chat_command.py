@@ -17,10 +17,11 @@ from serving import FASTFRAME
 from sessions import PATIENCE
 
 from fastframe.__main__ import main
-from fastframe.servers import chat_command
+from fastframe.servers import chat_client, chat_command
 from fastframe.servers.chat_command import Talk
 from fastframe.servers.chat_events import Event
 from fastframe.servers.messages import Kind
+from fastframe.servers.session import GONE
 
 
 @contextlib.contextmanager
@@ -209,6 +210,24 @@ def test_a_signal_leaves_politely(number):
         assert err.splitlines()[-1] == b"fastframe: interrupted"
 
 
+def test_a_second_signal_does_not_wait_for_the_server():
+    async def stubborn(host):
+        await host.let_in()
+        await host.hears(Kind.END)
+        is_leaving.set()
+        with contextlib.suppress(*GONE):
+            await host.hear()
+
+    is_leaving = threading.Event()
+    with running(hosting(stubborn)) as address, started(address) as process:
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        assert is_leaving.wait(PATIENCE)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=chat_client.LEAVE_SECONDS - 1)
+        assert process.returncode == 128 + signal.SIGINT
+
+
 def test_output_that_nobody_reads_any_more_ends_it():
     with running(rooms_served()) as address, started(address) as process:
         process.stdout.readline()
@@ -256,6 +275,7 @@ class Typed:
 COMMANDS = {
     "a text": ("hi", [("say", "hi")], ""),
     "nothing": ("", [], ""),
+    "spaces alone": ("  ", [], ""),
     "a text with spaces": ("  hi ", [("say", "  hi ")], ""),
     "a slash": ("//hi", [("say", "/hi")], ""),
     "a slash alone": ("//", [("say", "/")], ""),

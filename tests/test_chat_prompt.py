@@ -23,6 +23,7 @@ from sessions import PATIENCE
 
 from fastframe.servers import chat_client
 from fastframe.servers.messages import Kind
+from fastframe.servers.session import GONE
 
 PLAIN = [
     sys.executable,
@@ -152,17 +153,49 @@ def test_a_prompt_has_commands_and_ends_with_the_connection():
         await host.let_in()
         assert (await host.heard())["type"] == "who"
         await host.event("who", count=1, members=["ann"])
-        assert [(await host.heard())["text"] for _ in range(3)] == ["/x", "two", "lines"]
+        assert [(await host.heard())["text"] for _ in range(4)] == ["/x", "two", "/quit", "lines"]
         await host.say(Kind.ERROR, code="name_taken", message="no\x1b[2J more")
 
     with running(hosting(script)) as address, chatting(address) as terminal:
         terminal.until("^>")
         terminal.type("/who\r/help\r")
         terminal.until("1 here: ann", "/topic TEXT")
-        terminal.type("//x\r\x1b[200~two\nlines\x1b[201~\r")
+        terminal.type("//x\r\r \r\x1b[200~two\n\n/quit\nlines\x1b[201~\r")
         assert terminal.ended() == 1
         assert terminal.lines()[-1] == "fastframe: no\\x1b[2J more (name_taken)"
         assert not any(line.startswith(">") for line in terminal.lines())
+
+
+def test_who_leaves_is_told_what_was_not_seen_in_the_room():
+    async def forgetful(host):
+        await host.let_in()
+        await host.heard()
+        await host.let_go(2)
+
+    with running(hosting(forgetful)) as address, chatting(address) as terminal:
+        terminal.until("^>")
+        terminal.type("hi\r\x04")
+        assert terminal.ended() == 1
+        assert terminal.lines()[-1] == "  texts that were not seen in the room: 1"
+
+
+def test_a_signal_while_one_leaves_ends_it_at_once():
+    async def stubborn(host):
+        await host.let_in()
+        await host.hears(Kind.END)
+        is_leaving.set()
+        with contextlib.suppress(*GONE):
+            await host.hear()
+
+    is_leaving = threading.Event()
+    with running(hosting(stubborn)) as address, chatting(address) as terminal:
+        terminal.until("^>")
+        terminal.type("\x04")
+        assert is_leaving.wait(PATIENCE)
+        began = time.monotonic()
+        terminal.process.send_signal(signal.SIGINT)
+        assert terminal.ended() == 128 + signal.SIGINT
+        assert time.monotonic() - began < chat_client.LEAVE_SECONDS - 1
 
 
 def test_a_signal_leaves_the_terminal_as_it_was():
