@@ -32,9 +32,7 @@ def connector(context: tls.SSLContext | None, limits: Limits) -> Connect:
     It is awaited until TLS stands, and raises OSError if that fails; the socket is closed then.
     """
     loop = asyncio.get_running_loop()
-    options: dict[str, Any] = {}
-    if context is not None:
-        options = {"ssl_handshake_timeout": limits.handshake_timeout, "ssl_shutdown_timeout": SHUTDOWN_TIMEOUT}
+    options = {} if context is None else _tls_options(limits)
     if _is_fastnet(loop):
         import aiofastnet  # noqa: PLC0415  it is there: the loop is its
 
@@ -42,7 +40,7 @@ def connector(context: tls.SSLContext | None, limits: Limits) -> Connect:
             loop, lambda: protocol, connection, ssl=context, **options
         )
     if context is not None and isinstance(loop, asyncio.SelectorEventLoop):
-        return lambda protocol, connection: _connect_with_tls(loop, context, protocol, connection, options)
+        return lambda protocol, connection: _connect_with_tls(loop, context, protocol, connection, limits)
     return lambda protocol, connection: loop.connect_accepted_socket(lambda: protocol, connection, ssl=context, **options)
 
 
@@ -86,9 +84,14 @@ async def _connect_with_tls(
     context: tls.SSLContext,
     protocol: asyncio.BufferedProtocol,
     connection: socket.socket,
-    options: dict[str, Any],
+    limits: Limits,
 ) -> None:
     waiter: asyncio.Future[None] = loop.create_future()
-    protect = _TlsProtocol(loop, protocol, context, waiter, server_side=True, **options)
-    await loop.connect_accepted_socket(lambda: protect, connection)
+    protect = _TlsProtocol(loop, protocol, context, waiter, server_side=True, **_tls_options(limits))
+    transport, _ = await loop.connect_accepted_socket(lambda: protect, connection)
+    transport.set_write_buffer_limits(limits.high_water, limits.low_water)  # what is encrypted already waits there
     await waiter
+
+
+def _tls_options(limits: Limits) -> dict[str, Any]:
+    return {"ssl_handshake_timeout": limits.handshake_timeout, "ssl_shutdown_timeout": SHUTDOWN_TIMEOUT}

@@ -305,6 +305,19 @@ def test_a_connection_that_is_over_is_freed_at_once(loop, way, kind, end):
         gc.enable()
 
 
+def test_what_tls_has_encrypted_waits_by_the_same_marks(leap):
+    """asyncio has two buffers then, one before TLS and one behind it, and each of them has marks."""
+
+    async def main():
+        async with serving(echo, TlsPeer, high_water=8192, low_water=1024) as server, peer_of(server, TlsPeer) as peer:
+            assert await answers(peer)
+            transport = endpoint_of(server).transport
+            for buffer in (transport, transport._ssl_protocol._transport):
+                assert buffer.get_write_buffer_limits() == (1024, 8192)
+
+    leap(main)
+
+
 def test_sources_are_forgotten_when_they_leave(leap):
     async def main():
         async with serving(echo, max_connections_per_source=1) as server:
