@@ -13,6 +13,7 @@ Nothing tells what is there already, so nothing is resumed: `fastframe put` is f
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 import json
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 HEADER: Final = FrameFormat("i32le", max_payload_length=64 * 1024)
 MODE: Final = 0o644  # the wire has none
 WINDOW: Final = 4 * 1024 * 1024  # bytes that a client sends or hashes between two looks at its progress
+LEAVE_SECONDS: Final = 2.0  # for a client to end its direction, when the server closes
 COMMIT_SECONDS: Final = 600.0  # for a server to have it all on disk: a slow one needs minutes for 10 GB
 RESET: Final = struct.pack("ii", 1, 0)  # struct linger: a close is a reset, unless the own direction was ended before
 NOT_STORED: Final = "the server did not store it, and its log has the reason; or it has ended"
@@ -61,8 +63,8 @@ class Uploads:
                     await self._take(stream, messages.decode_fields(await stream.recv_frame(HEADER)))
                     stored += 1
             except EndOfStreamError:
-                if not stored:
-                    raise ConnectionAbortedError("nothing was stored") from None
+                if not stored or not await _sends_no_more(stream):
+                    raise ConnectionAbortedError("not everything was stored") from None
 
     async def _take(self, stream: RawStream, header: messages.Fields) -> None:
         """Store a file; raise OperationError, and then there is nothing of it."""
@@ -78,6 +80,15 @@ class Uploads:
             await offload.run(partial.commit, replace=True)
         finally:
             await offload.run(partial.discard)  # unless it has its name
+
+
+async def _sends_no_more(stream: RawStream) -> bool:
+    """Tell whether the client has ended its direction: on a server that closes the next file may be on its way."""
+    stream.in_message = True
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(LEAVE_SECONDS):
+            return await stream.recv() == b""
+    return False
 
 
 def _body(stream: RawStream, size: int) -> Callable[[], Awaitable[list[memoryview]]]:

@@ -12,6 +12,7 @@ import signal
 import socket
 import struct
 import subprocess
+import time
 from pathlib import Path
 
 import aiofastnet
@@ -235,6 +236,20 @@ def test_a_server_that_closes_lets_an_upload_end_and_resets_who_has_sent_nothing
         assert not is_stored(idle)
         busy.sendall(b"c")
         assert is_stored(busy)
+        closing.result(PATIENCE)
+    assert files(root) == {"a": b"abc"}
+
+
+@pytest.mark.parametrize("more", [b"", b"\7", described("b", 3) + b"abc"])
+def test_a_server_that_closes_ends_no_connection_on_which_it_threw_something_away(root, more):
+    loop = asyncio.new_event_loop()
+    with serving_into(root, lambda: loop) as server, connect(server.addresses[0]) as connection:
+        connection.sendall(described("a", 3) + b"abc")
+        poll(lambda: files(root))
+        closing = asyncio.run_coroutine_threadsafe(server.close(grace=PATIENCE), loop)
+        time.sleep(0.05)  # it would have ended its direction by then, and thrown away what comes
+        connection.sendall(more)
+        assert is_stored(connection) == (not more)
         closing.result(PATIENCE)
     assert files(root) == {"a": b"abc"}
 
