@@ -108,7 +108,7 @@ class Run:
         finally:
             leaving.cancel()
         if not self._over.done():
-            raise ConnectionAbortedError("the client left before its command had ended")
+            raise ConnectionAbortedError("the client left, or sent 64 KiB ahead, before its command had ended")
         self._over.result()
         return self._command.ended.result()
 

@@ -142,8 +142,15 @@ class RawStream(asyncio.Protocol):
         self._raise_failure()
 
     async def left(self) -> None:
-        """Return when the peer is gone, or ended its direction `linger_timeout` ago: it may still want its answer."""
-        await self.has_left.wait()
+        """Return when the peer is gone, or ended its direction `linger_timeout` ago: it may still want its answer.
+
+        Return as well when so much has come that nothing more is read: who leaves behind that is not seen to leave.
+        """
+        while not self.has_left.is_set():
+            if len(self._received) >= BLOCK:
+                return
+            self._heard.clear()
+            await self._heard.wait()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._server.limits.linger_timeout):
                 await self._lost.wait()

@@ -244,6 +244,24 @@ def test_a_client_that_vanishes_leaves_nothing_behind(answer, leave, tmp_path):
     test()
 
 
+@pytest.mark.parametrize("leave", [reset, socket.socket.close])
+def test_a_client_that_vanishes_behind_what_is_not_read_yet_leaves_nothing_behind(leave, tmp_path):
+    pid = tmp_path / "pid"
+
+    @played
+    async def test():
+        async with served(Struct, linger_timeout=0.1) as server:
+            raw = connect(server.addresses[0])
+            raw.sendall(f"sh -c 'echo $$ > {pid}; exec sleep 60'\n".encode())
+            await until(lambda: pid.exists() and pid.read_text())
+            await asyncio.to_thread(raw.sendall, bytes(8 * tutorial_streams.BLOCK))
+            leave(raw)
+            await until(lambda: not os.path.exists(f"/proc/{int(pid.read_text())}"))
+            await until(lambda: not server.connections)
+
+    test()
+
+
 @talked(Struct)
 def test_a_client_that_ends_its_direction_gets_its_answer(address):
     with connect(address) as raw:
