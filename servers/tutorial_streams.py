@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
+import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
 
@@ -59,6 +61,10 @@ class StreamServer(aio.FrameServer):
         make: Callable[[], Any] = RawStream  # which is all that a server asks of its connections, and decodes nothing
         super().__init__(make, handler, sockets, limits=limits, ssl=ssl, path=None)
 
+    def overdue(self, stream: RawStream) -> None:
+        """Cut a connection whose message does not come on."""
+        self._frame_overdue(stream)  # type: ignore[arg-type]
+
 
 class RawStream(asyncio.Protocol):
     """A connection to receive bytes from and to send bytes on, for one task at a time.
@@ -79,9 +85,12 @@ class RawStream(asyncio.Protocol):
         self._failure: Exception | None = None
         self._is_draining = False
         self._is_deaf = False  # what comes is thrown away
+        self._waited = 0.0  # seconds, for what has come of a message since anything was sent, or for the last 64 KiB of it
+        self._came = 0  # bytes of that
 
     async def recv(self, most: int = BLOCK) -> bytes:
         """Return up to `most` bytes as soon as there are some; b"" at the end, which a closing server is between messages."""
+        began = time.monotonic()
         with self._owing(self._server.frame_deadlines if self.in_message else self._server.idle_deadlines):
             while not (self._received or self.has_left.is_set() or (self._is_draining and not self.in_message)):
                 self._heard.clear()
@@ -91,6 +100,10 @@ class RawStream(asyncio.Protocol):
         data = bytes(self._received[:most])
         del self._received[:most]
         self._pause_reading(False)
+        if self.in_message:
+            self._note_pace(time.monotonic() - began, len(data))
+        else:
+            self._waited, self._came = 0.0, 0
         return data
 
     async def recv_request(self, most: int = MOST_REQUEST) -> bytes:
@@ -132,6 +145,7 @@ class RawStream(asyncio.Protocol):
 
     async def sendall(self, data: bytes | memoryview) -> None:
         """Send all of `data`, as fast as the peer takes it."""
+        self._waited = 0.0
         view = memoryview(data)
         for start in range(0, len(view), BLOCK):
             self._raise_failure()
@@ -182,7 +196,7 @@ class RawStream(asyncio.Protocol):
 
     # the server's side
 
-    def serve(self, server: aio.FrameServer) -> None:
+    def serve(self, server: StreamServer) -> None:
         self._server = server
 
     def drain(self) -> None:
@@ -238,6 +252,15 @@ class RawStream(asyncio.Protocol):
         self._server.disconnected(self)  # type: ignore[arg-type]
 
     # own
+
+    def _note_pace(self, seconds: float, count: int) -> None:
+        """Cut who takes longer for a message, or 64 KiB of it, than silence is allowed: a trickle prolongs that for ever."""
+        if self._came >= BLOCK:
+            self._waited, self._came = 0.0, 0
+        self._waited += seconds
+        self._came += count
+        if self._waited > (self._server.limits.frame_timeout or math.inf):
+            self._server.overdue(self)
 
     def _pause_reading(self, paused: bool) -> None:
         if not self.transport.is_closing() and not self.has_left.is_set():

@@ -241,6 +241,36 @@ async def test_a_peer_that_takes_nothing_is_cut():
         await until(lambda: server.counters["writes_overdue"] and not server.connections)
 
 
+@pytest.mark.parametrize("handler", [frame_and_more, requests])
+@played
+async def test_a_trickle_is_cut(handler):
+    data = iter(struct.pack("i", 1000) + bytes(1000))
+    async with served(handler, frame_timeout=0.2) as (server, connect):
+        _, writer = await connect()
+        while not server.counters["frames_overdue"]:
+            writer.write(bytes([next(data)]))
+            await asyncio.sleep(0.02)
+        await until(lambda: not server.connections)
+
+
+@played
+async def test_what_comes_on_may_take_its_time():
+    async def handler(stream):
+        stream.in_message = True
+        size = 0
+        while data := await stream.recv():
+            size += len(data)
+        await stream.sendall(b"%d" % size)
+
+    async with served(handler, frame_timeout=0.2) as (_, connect):
+        reader, writer = await connect()
+        for _ in range(6):
+            writer.write(bytes(tutorial_streams.BLOCK))
+            await asyncio.sleep(0.06)
+        writer.write_eof()
+        assert await reader.read() == b"%d" % (6 * tutorial_streams.BLOCK)
+
+
 @played
 async def test_silence_is_cut_when_it_is_limited():
     async with served(requests, idle_timeout=0.1) as (server, connect):
