@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 FOUND: Final = b"000001"
 MISSING: Final = b"000000"
+# What is no file here, and will be none the next moment. Of a server without descriptors or a disk that fails nobody can tell.
+UNREACHABLE: Final = ("not_found", "bad_name", "outside_root", "not_a_file", "not_a_directory", "permission_denied")
 ACK: Final = b"ok"
 ACK_SECONDS: Final = 5.0  # longer than a client takes that does send one
 MD5_LENGTH: Final = 32  # hex digits
@@ -62,10 +64,16 @@ class Downloads:
                     return
 
     def _open(self, name: bytes) -> Source | None:
-        with contextlib.suppress(OperationError, UnicodeDecodeError):
+        """Return the file of that name, None if there is none; raise OperationError if only now nobody can tell."""
+        try:
             text = name.removesuffix(b"\n").decode()  # for those who type it
             return Source(self._root.open_file(text), text, "md5")
-        return None
+        except UnicodeDecodeError:
+            return None
+        except OperationError as error:
+            if error.code in UNREACHABLE:
+                return None
+            raise
 
     async def _send(self, stream: RawStream, source: Source) -> bool:
         """Send a file, and close it; tell whether both acks came."""

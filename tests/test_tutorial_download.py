@@ -20,6 +20,7 @@ from threaded import PATIENCE, received, scripted, threaded
 
 from fastframe import aio
 from fastframe.servers import tutorial_download, tutorial_streams
+from fastframe.servers.errors import OperationError
 from fastframe.servers.root import Root
 from fastframe.servers.tutorial_download import Downloads
 
@@ -134,6 +135,18 @@ def test_what_is_no_file_beneath_the_root_is_missing_and_another_name_may_follow
         connection.sendall(name)
         assert connection.recv(1024) == b"000000"
         assert fetched(connection, b"a.txt") == b"seventeen bytes!!"
+
+
+def test_a_file_that_cannot_be_opened_now_is_not_called_missing(root, monkeypatch, caplog):
+    def fail(*_):
+        raise OperationError("busy")
+
+    monkeypatch.setattr(Root, "open_file", fail)
+    with served(root) as address, connect(address) as connection:
+        connection.sendall(b"a.txt")
+        with contextlib.suppress(ConnectionResetError):
+            assert connection.recv(6) == b""
+    assert "download failed" in caplog.text
 
 
 def test_acks_that_do_not_come_are_not_waited_for_without_end(root):
