@@ -262,8 +262,9 @@ def checked_name(name: str, longest: int = LONGEST_NAME) -> str:
 
     No control characters, no marks that turn the direction of what follows: `str.isprintable` knows them. And something to see.
     """
-    fits = len(name) <= longest and name.isprintable() and name == name.strip() and unicodedata.is_normalized("NFC", name)
-    if not (fits and folded(name)):
+    seen = INVISIBLE.sub("", name)
+    fits = len(name) <= longest and name.isprintable() and seen == seen.strip() and unicodedata.is_normalized("NFC", name)
+    if not (fits and seen):
         raise OperationError("bad_name", f"a name has 1 to {longest} printable characters in NFC, no space at its ends")
     return name
 

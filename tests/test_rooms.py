@@ -151,6 +151,7 @@ def test_names_are_unique_however_they_are_written():
         "e\u0301",
         "x" * 33,
         "a\x00",
+        "ann \u2800",
         "\ud800",
         "\u00a0",
         "\u3164",
