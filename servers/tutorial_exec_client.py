@@ -10,14 +10,14 @@ from __future__ import annotations
 import argparse
 import functools
 import hashlib
-import json
 import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from fastframe import EndOfStreamError, FrameFormat, sync
 
-from . import arguments, host, tutorial
+from . import arguments, host, messages, tutorial
+from .errors import OperationError
 from .tutorial_answers import FORMAT
 from .tutorial_streams import BLOCK
 
@@ -76,8 +76,8 @@ def _json(commands: Iterable[bytes], connection: socket.socket) -> int:
         frames = sync.FrameSocket(connection, DESCRIPTION)
         try:
             size, md5, told = _description(frames.recv())
-        except (ValueError, KeyError, TypeError) as error:
-            return host.fail(f"what stands before the output is no description: {error!r}")
+        except OperationError as error:
+            return host.fail(f"what stands before the output is no description: {error}")
         connection, tail = frames.detach()
         status = told
         if _print_body(connection, tail, size) != md5:
@@ -86,12 +86,11 @@ def _json(commands: Iterable[bytes], connection: socket.socket) -> int:
 
 
 def _description(payload: bytes) -> tuple[int, str, int]:
-    """Return size and MD5 of an output, and what to exit with; raise ValueError, KeyError or TypeError for anything else."""
-    fields = json.loads(payload)
-    size, md5, status = int(fields["total_size"]), str(fields["md5"]), fields.get("status", 0)
-    if size < 0:
-        raise ValueError("a size below 0")
-    return size, md5, status if isinstance(status, int) and 0 <= status <= 255 else 1
+    """Return size and MD5 of an output, and what to exit with; raise OperationError if it tells none of that."""
+    fields = messages.decode_fields(payload)
+    status = fields.get("status", 0)
+    status = status if isinstance(status, int) and 0 <= status <= 255 else 1
+    return fields.integer("total_size"), fields.text("md5"), status
 
 
 def _print_body(connection: socket.socket, tail: bytes, size: int) -> str:

@@ -19,6 +19,7 @@ import pytest
 from executing import permit, until
 from serving import FASTFRAME, connect, serving
 from sessions import PATIENCE, played
+from threaded import scripted
 from wires import read_all, reset
 
 from fastframe import aio
@@ -343,3 +344,17 @@ def test_the_json_client_notices_what_is_not_as_it_was_described():
         stdout, stderr = client.communicate(timeout=20)
     assert (client.returncode, stdout) == (1, b"data")
     assert b"its MD5 is another" in stderr
+
+
+@pytest.mark.parametrize(
+    "description",
+    [b"[" * 60_000, b'{"total_size": 1e999, "md5": ""}', b'{"total_size": -1, "md5": ""}', b'{"md5": ""}', b"[]", b"\xff"],
+)
+def test_the_json_client_takes_nothing_else_for_a_description(description, capfd):
+    def answer(raw):
+        assert raw.recv(1024) == b"x\n"
+        raw.sendall(struct.pack("i", len(description)) + description)
+
+    with scripted(answer) as address:
+        assert tutorial_exec_client.client_exec_json(["--address", address, "x"]) == 1
+    assert "is no description" in capfd.readouterr().err
