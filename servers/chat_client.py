@@ -43,8 +43,8 @@ LEAVE_SECONDS: Final = 5.0  # for the server to answer that one has left
 PASSING: Final = frozenset({"busy", "going_away", "internal"})  # errors that may be over when one comes again
 
 
-class ChatRoom:
-    """A room over connections that come and go: `connect` makes it. It has what a `Room` has."""
+class StreamStay:
+    """A `Stay` over connections that come and go: `connect` makes it."""
 
     def __init__(
         self, dial: Callable[[], session.connect] | None, asked: dict[str, Any], timeout: float | None, retry: float | None
@@ -92,7 +92,7 @@ class ChatRoom:
                 yield event
 
     async def say(self, text: str) -> str:
-        """Say a text, and return its id; see `Room`. Raise OperationError (bad_request, too_large) for what cannot be said."""
+        """Say a text, and return its id; see `Stay`. Raise OperationError (bad_request, too_large) for what cannot be said."""
         if not text:
             raise OperationError("bad_request", "there is nothing to say")
         name = secrets.token_hex(8)
@@ -303,20 +303,20 @@ class connect:  # noqa: N801  it is called like a function
             session.connect, host, port, path=path, ssl=ssl, server_hostname=server_hostname, token=token, timeout=timeout
         )
         asked = {"room": room, "history": history} | ({} if name is None else {"name": name})
-        self._room = ChatRoom(dial, asked, timeout, retry)
+        self._stay = StreamStay(dial, asked, timeout, retry)
 
-    def __await__(self) -> Generator[Any, None, ChatRoom]:
+    def __await__(self) -> Generator[Any, None, StreamStay]:
         return self._enter().__await__()
 
-    async def __aenter__(self) -> ChatRoom:
+    async def __aenter__(self) -> StreamStay:
         return await self._enter()
 
     async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        await self._room.leave()
+        await self._stay.leave()
 
-    async def _enter(self) -> ChatRoom:
-        await self._room.enter()
-        return self._room
+    async def _enter(self) -> StreamStay:
+        await self._stay.enter()
+        return self._stay
 
 
 def is_passing(error: Exception) -> bool:

@@ -21,7 +21,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Final, Protocol
 
 from . import arguments, chat_client, chat_prompt, chat_text, logs, memory, stdio, tls
-from .chat_events import OWN, Event, Room
+from .chat_events import OWN, Event, Stay
 from .chat_screen import Screen, sentence, wants_colours
 from .errors import OperationError
 from .host import fail
@@ -197,7 +197,7 @@ class Front(Protocol):
 class Talk:
     """A room, and who is there with it at a `Front`."""
 
-    def __init__(self, room: Room) -> None:
+    def __init__(self, room: Stay) -> None:
         self._room = room
         self._topic = ""
         self._is_away = False

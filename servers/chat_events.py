@@ -77,10 +77,10 @@ class Event:
         return {"type": self.type, **{name: getattr(self, name) for name in FIELDS[self.type]}}
 
 
-class Room(Protocol):
-    """A room that one is in: what `connect` gives, here and in `chat_udp_client`.
+class Stay(Protocol):
+    """A stay in a room: what `connect` gives, in `chat_client` and in `chat_udp_client`.
 
-    All methods raise OperationError, OSError or FrameError if the room was lost for good. Anything else is a bug.
+    All methods raise OperationError, OSError or FrameError if it is over for good. Anything else is a bug.
     """
 
     name: str  # as whom one is in the room

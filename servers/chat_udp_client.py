@@ -64,8 +64,8 @@ class Line:
         self._tell()
 
 
-class DatagramRoom(chat_client.ChatRoom):
-    """A room over datagrams: `connect` makes it. It has what a `Room` has."""
+class DatagramStay(chat_client.StreamStay):
+    """A `Stay` over datagrams: `connect` makes it."""
 
     def __init__(
         self,
@@ -186,7 +186,7 @@ class connect(chat_client.connect):  # noqa: N801  it is called like a function
         if (path is None) != (host is not None and port is not None):
             raise ValueError("give host and port, or path")
         asked = {"room": room, "history": history} | ({} if name is None else {"name": name})
-        self._room = DatagramRoom({"host": host, "port": port, "path": path}, token, asked, timeout, retry)
+        self._stay = DatagramStay({"host": host, "port": port, "path": path}, token, asked, timeout, retry)
 
 
 async def find(
