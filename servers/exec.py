@@ -27,7 +27,7 @@ from . import arguments, confinement, credentials, host, logs, memory, messages,
 from .errors import OperationError
 from .keepers import Keepers
 from .messages import Kind
-from .pipes import CREDIT, Input, Output
+from .pipes import CREDIT, Input, Outputs
 from .service import Operation, ServerSession, Service, ServiceServer
 from .session import misplaced
 
@@ -86,53 +86,32 @@ class Running:
     def __init__(self, session: ServerSession, command: Command, most_output: int | None) -> None:
         self._session = session
         self._command = command
-        self._most_output = most_output
-        self._sent = 0  # bytes of output
-        self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        block = session.max_data
-        self._stdout = Output(command, command.stdout, functools.partial(self._send, Kind.DATA), self._check, block)
-        self._stderr = Output(command, command.stderr, functools.partial(self._send, Kind.DATA_STDERR), self._check, block)
+        self._outputs = Outputs(command, self._send, most_output, session.max_data)
         self._stdin = Input(command, self._grant)
         self._feeding: asyncio.Task[None] | None = None
         self._hearing = asyncio.create_task(self._hear())
         self._hearing.add_done_callback(self._heard)
-        command.ended.add_done_callback(self._ended)
 
     async def result(self) -> dict[str, Any]:
         """Return the fields of RESULT once both streams have ended and nothing is left; raise what its client's end is."""
-        await self._over
-        sizes = {"stdin": self._stdin.size, "stdout": self._stdout.size, "stderr": self._stderr.size}
+        await self._outputs.over
+        sizes = {"stdin": self._stdin.size, "stdout": self._outputs.stdout.size, "stderr": self._outputs.stderr.size}
         return self._command.ended.result() | sizes
 
     async def close(self) -> None:
         """Stop what is left of this. A command that still runs is ended meanwhile."""
-        self._over.cancel()
+        self._outputs.over.cancel()
         self._hearing.cancel()
         tasks = [task for task in (self._hearing, self._feeding) if task is not None]
         if self._feeding is not None:
             self._feeding.cancel()
         await asyncio.wait(tasks)
-        await self._stdout.close()
-        await self._stderr.close()
+        await self._outputs.close()
         self._command.close()
-
-    def _check(self, error: BaseException | None = None) -> None:
-        """See whether it is all over, or has failed."""
-        if self._over.done():
-            return
-        if error is not None:
-            self._over.set_exception(error)
-        elif self._command.ended.done() and self._stdout.is_over and self._stderr.is_over:
-            self._over.set_result(None)  # or its error is RESULT's
-
-    def _ended(self, _: object) -> None:
-        self._stdout.read()
-        self._stderr.read()
-        self._check()
 
     def _heard(self, hearing: asyncio.Task[None]) -> None:
         if not hearing.cancelled():
-            self._check(hearing.exception())
+            self._outputs.check(hearing.exception())
 
     async def _hear(self) -> None:
         """Do what the client says; raise when it is gone, or says what it may not."""
@@ -165,14 +144,9 @@ class Running:
     async def _grant(self, count: int) -> None:
         await self._session.send(Kind.CREDIT, credit=count)
 
-    async def _send(self, kind: Kind, data: bytes) -> int:
-        """Send output, as much of it as there may be; return how many bytes that were."""
-        if self._most_output is not None and self._sent + len(data) > self._most_output:
-            data = data[: self._most_output - self._sent]
-            self._command.end("limit", "output")
-        self._sent += len(data)
-        if data:
-            await self._session.send_data(data, kind)
+    async def _send(self, number: int, data: bytes) -> int:
+        """Send what the command wrote to its descriptor `number`; return how many bytes that were."""
+        await self._session.send_data(data, Kind.DATA if number == 1 else Kind.DATA_STDERR)
         return len(data)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import array
 import asyncio
 import fcntl
+import functools
 import os
 import termios
 from collections.abc import Awaitable, Callable
@@ -106,6 +107,50 @@ class Output:
             self._loop.remove_reader(self._descriptor)
             self.is_over = True
             self._on_over(error)
+
+
+class Outputs:
+    """stdout and stderr of a command, to `send(number, data)`: up to `most` bytes in all, and more of it ends the command.
+
+    `over` is done once both streams have ended and nothing is left of the command, or has the error that ended it.
+    """
+
+    def __init__(self, command: Command, send: Callable[[int, bytes], Awaitable[int]], most: int | None, block: int) -> None:
+        self._command = command
+        self._send = send
+        self._most = most
+        self._taken = 0  # bytes
+        self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.stdout = Output(command, command.stdout, functools.partial(self._take, 1), self.check, block)
+        self.stderr = Output(command, command.stderr, functools.partial(self._take, 2), self.check, block)
+        command.ended.add_done_callback(self._ended)
+
+    def check(self, error: BaseException | None = None) -> None:
+        """See whether it is all over, or has failed."""
+        if self.over.done():
+            return
+        if error is not None:
+            self.over.set_exception(error)
+        elif self._command.ended.done() and self.stdout.is_over and self.stderr.is_over:
+            self.over.set_result(None)
+
+    async def close(self) -> None:
+        """Read no more."""
+        self.over.cancel()
+        await self.stdout.close()
+        await self.stderr.close()
+
+    def _ended(self, _: object) -> None:
+        self.stdout.read()
+        self.stderr.read()
+        self.check()
+
+    async def _take(self, number: int, data: bytes) -> int:
+        if self._most is not None and self._taken + len(data) > self._most:
+            data = data[: self._most - self._taken]
+            self._command.end("limit", "output")
+        self._taken += len(data)
+        return await self._send(number, data) if data else 0
 
 
 class Input:

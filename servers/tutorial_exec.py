@@ -20,7 +20,7 @@ from . import exec as framed
 from .errors import OperationError
 from .keepers import Keepers
 from .messages import Fields
-from .pipes import Output
+from .pipes import Outputs
 from .tutorial_answers import Ending, Json, Plain, Struct
 from .tutorial_streams import BLOCK, StreamServer
 
@@ -90,55 +90,25 @@ class Run:
 
     def __init__(self, command: Command, answer: Plain, permit: Permit) -> None:
         self._command = command
-        self._answer = answer
-        self._most = min(filter(None, (permit.limits.output, answer.most)), default=None)
-        self._taken = 0  # bytes
-        self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._outputs = [
-            Output(command, descriptor, functools.partial(self._take, number), self._check, BLOCK)
-            for number, descriptor in ((1, command.stdout), (2, command.stderr))
-        ]
-        command.ended.add_done_callback(self._ended)
+        most = min(filter(None, (permit.limits.output, answer.most)), default=None)
+        self._outputs = Outputs(command, answer.take, most, BLOCK)
 
     async def result(self, stream: RawStream) -> dict[str, Any]:
         """Return how it ended (`Command.ended`), with all that it wrote taken; raise ConnectionError if nobody waits for it."""
         leaving = asyncio.create_task(stream.left())
         try:
-            await asyncio.wait((self._over, leaving), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((self._outputs.over, leaving), return_when=asyncio.FIRST_COMPLETED)
         finally:
             leaving.cancel()
-        if not self._over.done():
+        if not self._outputs.over.done():
             raise ConnectionAbortedError("the client left, or sent 64 KiB ahead, before its command had ended")
-        self._over.result()
+        self._outputs.over.result()
         return self._command.ended.result()
 
     async def close(self) -> None:
         """End what still runs."""
-        self._over.cancel()
-        for output in self._outputs:
-            await output.close()
+        await self._outputs.close()
         self._command.close()
-
-    async def _take(self, number: int, data: bytes) -> int:
-        if self._most is not None and self._taken + len(data) > self._most:
-            data = data[: self._most - self._taken]
-            self._command.end("limit", "output")
-        self._taken += len(data)
-        return await self._answer.take(number, data) if data else 0
-
-    def _check(self, error: BaseException | None = None) -> None:
-        """See whether it is all over, or has failed."""
-        if self._over.done():
-            return
-        if error is not None:
-            self._over.set_exception(error)
-        elif self._command.ended.done() and all(output.is_over for output in self._outputs):
-            self._over.set_result(None)
-
-    def _ended(self, _: object) -> None:
-        for output in self._outputs:
-            output.read()
-        self._check()
 
 
 class ExecServer(StreamServer):

@@ -12,7 +12,7 @@ from executing import until
 from sessions import PATIENCE, played
 
 from fastframe.servers.errors import OperationError
-from fastframe.servers.pipes import CREDIT, GRANT, Input, Output
+from fastframe.servers.pipes import CREDIT, GRANT, Input, Output, Outputs
 
 FULL = 64 * 1024  # bytes: what a pipe holds
 BLOCK = 4 * FULL  # bytes of output in one piece
@@ -214,6 +214,69 @@ async def test_who_writes_without_end_leaves_others_their_turn(monkeypatch):
             await asyncio.sleep(0)
         assert len(client.pieces) < 20
         await client.output.close()
+
+
+# Both outputs.
+
+
+@contextlib.contextmanager
+def both(most=None, error=None):
+    """A command with stdout and stderr, its outputs, and what was sent of them."""
+
+    async def send(number, data):
+        if error is not None:
+            raise error
+        sent.append((number, data))
+        return len(data)
+
+    sent, ends = [], []
+    with commanding() as command:
+        command.stderr, theirs = os.pipe()
+        os.set_blocking(command.stderr, False)
+        command.end = lambda *why: ends.append(why)
+        try:
+            yield command, theirs, Outputs(command, send, most, BLOCK), sent, ends
+        finally:
+            os.close(command.stderr)
+            os.close(theirs)
+
+
+@played
+async def test_both_are_over_once_the_command_is():
+    with both() as (command, theirs, outputs, sent, ends):
+        command.write(b"out")
+        os.write(theirs, b"err")
+        await until(lambda: len(sent) == 2)
+        assert sorted(sent) == [(1, b"out"), (2, b"err")]
+        outputs.check()
+        assert not outputs.over.done()
+        command.ended.set_result({})
+        await asyncio.wait_for(outputs.over, PATIENCE)
+        assert (outputs.stdout.size, outputs.stderr.size, ends) == (3, 3, [])
+        await outputs.close()
+
+
+@played
+async def test_more_than_both_together_may_write_ends_the_command():
+    with both(most=5) as (command, theirs, outputs, sent, ends):
+        command.write(b"1234")
+        await until(lambda: sent == [(1, b"1234")])
+        os.write(theirs, b"5678")
+        await until(lambda: ends)
+        assert sent == [(1, b"1234"), (2, b"5")]
+        assert ends == [("limit", "output")]
+        await outputs.close()
+        assert outputs.over.cancelled()
+
+
+@played
+async def test_what_fails_one_fails_both():
+    with both(error=ConnectionResetError()) as (command, _, outputs, _, _):
+        command.write(b"x")
+        with pytest.raises(ConnectionResetError):
+            await asyncio.wait_for(outputs.over, PATIENCE)
+        outputs.check(BrokenPipeError())  # which is one too many
+        await outputs.close()
 
 
 # Input.
