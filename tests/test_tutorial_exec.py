@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -18,8 +19,8 @@ from pathlib import Path
 import pytest
 from executing import permit, until
 from serving import FASTFRAME, connect, serving
-from sessions import PATIENCE, played
-from threaded import scripted
+from sessions import played
+from threaded import against, received, scripted
 from wires import read_all, reset
 
 from fastframe import aio
@@ -41,35 +42,18 @@ async def served(answer, *permits, path=None, **limits):
 
 
 def talked(answer, *permits, **limits):
-    """Have a test, a plain function of a blocking client's address, played against a server of those answers."""
-
-    def decorate(test):
-        @played
-        async def play():
-            async with asyncio.timeout(2 * PATIENCE), served(answer, *permits, **limits) as server:
-                await asyncio.to_thread(test, server.addresses[0])
-
-        return play
-
-    return decorate
-
-
-def receive(raw: socket.socket, count: int) -> bytes:
-    data = b""
-    while len(data) < count:
-        data += raw.recv(count - len(data)) or pytest.fail(f"only {data!r} came")
-    return data
+    return against(functools.partial(served, answer, *permits, **limits))
 
 
 def struct_answer(raw: socket.socket) -> bytes:
-    (length,) = struct.unpack("i", receive(raw, 4))
-    return receive(raw, length)
+    (length,) = struct.unpack("i", received(raw, 4))
+    return received(raw, length)
 
 
 def json_answer(raw: socket.socket) -> tuple[dict, bytes]:
-    (length,) = struct.unpack("i", receive(raw, 4))
-    header = json.loads(receive(raw, length))
-    return header, receive(raw, header["total_size"])
+    (length,) = struct.unpack("i", received(raw, 4))
+    header = json.loads(received(raw, length))
+    return header, received(raw, header["total_size"])
 
 
 def ask(raw: socket.socket, request: bytes) -> bytes:
@@ -85,7 +69,7 @@ def test_the_rest_of_a_long_answer_is_the_next_one(address):
         raw.sendall(b"echo next\n")
         expected = "".join(f"{number}\n" for number in range(1, 401)).encode() + b"next\n"
         assert first == expected[:1024]
-        assert receive(raw, len(expected) - 1024) == expected[1024:]
+        assert received(raw, len(expected) - 1024) == expected[1024:]
 
 
 @talked(Plain)

@@ -15,6 +15,7 @@ import pytest
 from executing import until
 from serving import FASTFRAME, connect, serving
 from sessions import PATIENCE, played, where
+from threaded import against, received
 from wires import read_all, reset
 
 from fastframe import aio
@@ -31,24 +32,7 @@ async def served(handler):
 
 
 def talked(handler):
-    """Have a test, a plain function of a blocking client's address, played against a server of that handler."""
-
-    def decorate(test):
-        @played
-        async def play():
-            async with asyncio.timeout(PATIENCE), served(handler) as server:
-                await asyncio.to_thread(test, server.addresses[0])
-
-        return play
-
-    return decorate
-
-
-def receive(raw: socket.socket, count: int) -> bytes:
-    data = b""
-    while len(data) < count:
-        data += raw.recv(count - len(data)) or pytest.fail(f"only {data!r} came")
-    return data
+    return against(functools.partial(served, handler))
 
 
 @talked(functools.partial(tutorial_talk.echo, upper=True))
@@ -56,10 +40,10 @@ def test_upper_case_echo_serves_many_and_outlives_those_who_leave(address):
     with connect(address) as first, connect(address) as second:
         for raw in (second, first, second):
             raw.sendall(b"hello 1 \xff\n")
-            assert receive(raw, 10) == b"HELLO 1 \xff\n"
+            assert received(raw, 10) == b"HELLO 1 \xff\n"
         reset(first)
         second.sendall(b"on")
-        assert receive(second, 2) == b"ON"
+        assert received(second, 2) == b"ON"
         second.shutdown(socket.SHUT_WR)
         assert read_all(second) == b""
 
@@ -100,10 +84,10 @@ async def test_a_client_that_has_left_costs_no_processor_time():
 def test_hello_to_who_speaks_first_and_to_who_only_listens(address):
     with connect(address) as speaker, connect(address) as listener:
         speaker.sendall(b"hi")
-        assert receive(speaker, 5) == b"hello"
+        assert received(speaker, 5) == b"hello"
         speaker.sendall(b"again")
-        assert receive(speaker, 5) == b"hello"
-        assert receive(listener, 5) == b"hello"
+        assert received(speaker, 5) == b"hello"
+        assert received(listener, 5) == b"hello"
 
 
 class Terminal:
@@ -149,18 +133,18 @@ def test_an_operator_answers_each_client_by_its_name():
         terminal.shows(name(first) + " says: 你好".encode(), b"answer to " + name(first))
         second.sendall(b"me too \x1b[31m")
         terminal.types("答\n".encode())
-        assert receive(first, 3) == "答".encode()
+        assert received(first, 3) == "答".encode()
         terminal.shows(name(second) + rb" says: me too \x1b[31m", b"answer to " + name(second))
         terminal.types(b"\n")  # hangs nobody: it is asked again
         terminal.shows(b"answer to " + name(second))
         terminal.types(b"yes\n")
-        assert receive(second, 3) == b"yes"
+        assert received(second, 3) == b"yes"
         first.sendall(b"000001")
         assert read_all(first) == b""
         second.sendall("é".encode() * 1000)  # the originals cut it at 1,024 bytes, here within a character
         terminal.shows(b"says: " + "é".encode() * 1000 + b"\n")
         terminal.types(b"x" * 3000 + b"\n")
-        assert receive(second, 3000) == b"x" * 3000
+        assert received(second, 3000) == b"x" * 3000
 
 
 class Keyboard:

@@ -1,4 +1,4 @@
-"""Servers in a thread of their own, so that a test can be a plain client with plain sockets."""
+"""Servers and clients in threads of their own, so that a test can be a plain client with plain sockets."""
 
 from __future__ import annotations
 
@@ -53,6 +53,25 @@ def scripted(script: Callable[[socket.socket], None]) -> Iterator[str]:
         host, port = listener.getsockname()
         yield f"{host}:{port}"
         playing.result(PATIENCE)
+
+
+def against(
+    served: Callable[[], contextlib.AbstractAsyncContextManager[Any]],
+) -> Callable[[Callable[[str], None]], Callable[[], None]]:
+    """Have a test, a plain function of a blocking client's address, played against the server that `served()` gives."""
+
+    def decorate(test: Callable[[str], None]) -> Callable[[], None]:
+        def play() -> None:  # not as functools.wraps has it: pytest would take the address for a fixture
+            asyncio.run(_play(served, test))
+
+        return play
+
+    return decorate
+
+
+async def _play(served: Callable[[], contextlib.AbstractAsyncContextManager[Any]], test: Callable[[str], None]) -> None:
+    async with asyncio.timeout(2 * PATIENCE), served() as server:
+        await asyncio.to_thread(test, server.addresses[0])
 
 
 def received(connection: socket.socket, count: int) -> bytes:
