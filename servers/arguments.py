@@ -25,6 +25,8 @@ DEFAULT_LOOP: Final = "asyncio"
 LOOPS: Final = ("auto", "asyncio", "uvloop", "aiofastnet")
 # For answers that are on their way; docker kills 10 s after SIGTERM, Kubernetes after 30, systemd after 90.
 DRAIN_SECONDS: Final = 8.0
+LEAST_RATE: Final = 0.001  # a second: once in a quarter of an hour
+MOST_RATE: Final = 1e6  # which nothing reaches: no limit
 LONGEST_WAIT: Final = 31 * 24 * 3600  # seconds: more than anybody waits, and less than what a socket can be told
 MOST_WORKERS: Final = 256
 SIZES: Final = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20}
@@ -221,6 +223,13 @@ def wait(text: str) -> float:
     """Parse a waiting time that may be 0: not at all."""
     if (value := _number(text)) is None or not 0 <= value <= LONGEST_WAIT:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds, or 0")
+    return value
+
+
+def rate(text: str) -> float:
+    """Parse how often something may happen, a second."""
+    if (value := _number(text)) is None or not LEAST_RATE <= value <= MOST_RATE:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from {LEAST_RATE:g} to {MOST_RATE:,.0f}")
     return value
 
 

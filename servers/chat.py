@@ -367,7 +367,7 @@ def add_room_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup
     )
     group.add_argument(
         "--rate",
-        type=arguments.seconds,
+        type=arguments.rate,
         default=rooms.RATE,
         metavar="N",
         help=f"messages a second of a member, after the first {rooms.BURST} (default: %(default)g)",

@@ -18,6 +18,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from . import messages
+from .arguments import LEAST_RATE, MOST_RATE
 from .chat_events import Event
 from .errors import OperationError
 from .messages import Fields, Kind
@@ -260,7 +261,7 @@ def _told(fields: Fields) -> Exception:
 
 def _rate(limits: Fields) -> float:
     rate = limits.get("rate", 1.0)
-    if not isinstance(rate, int | float) or not 0.001 <= rate <= 1e6:
+    if not isinstance(rate, int | float) or not LEAST_RATE <= rate <= MOST_RATE:
         raise OperationError("bad_message", "a rate that cannot be")
     return float(rate)
 

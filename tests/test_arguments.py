@@ -83,6 +83,13 @@ def test_a_waiting_time_is_a_number_of_seconds(text):
         arguments.seconds(text)
 
 
+def test_a_rate_is_a_number_of_some_size():
+    assert arguments.rate("0.001") == 0.001
+    for text in ("0", "1e9", "2000000", "five"):
+        with pytest.raises(argparse.ArgumentTypeError, match=r"not a number from 0.001 to 1,000,000"):
+            arguments.rate(text)
+
+
 def test_a_size_has_a_unit_or_none():
     assert list(map(arguments.size, ["1", "64KiB", "2MiB"])) == [1, 65536, 2 << 20]
 
