@@ -363,7 +363,7 @@ def add_room_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup
         type=arguments.count,
         default=rooms.MOST_ROOMS,
         metavar="N",
-        help="rooms at once; the one that was empty longest makes place (default: %(default)s)",
+        help="rooms at once; the empty one that nobody has entered for longest makes place (default: %(default)s)",
     )
     group.add_argument(
         "--rate",

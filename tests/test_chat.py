@@ -152,6 +152,48 @@ async def test_the_line_about_a_stay_says_why_it_ended(caplog):
 
 
 @played
+async def test_nobody_says_more_than_the_room_has_been_told(monkeypatch):
+    hand_out, untold = chat.Floor._hand_out, []
+
+    async def counted(floor, events):
+        untold.append(floor.room.log.head - floor.sent)
+        await hand_out(floor, events)
+
+    monkeypatch.setattr(chat.Floor, "_hand_out", counted)
+    async with served() as server, talking(server, "ann") as ann, talking(server, "bob") as bob:
+        for number in range(100):
+            await ann.ask(type="say", text=str(number))
+        for number in range(100):
+            while (await bob.event()).get("text") != str(number):
+                pass
+    assert max(untold) <= 2  # one text of each
+
+
+@played
+async def test_what_happens_before_a_room_was_first_told_anything_is_told_once_and_in_order():
+    class Stream:
+        def push_batch(self, batch):
+            told.extend(json.loads(payload[1:])["seq"] for payload in batch)
+            return True
+
+    class Session:
+        stream = Stream()
+
+    told = []
+    room = Rooms(history=1).find("lobby")
+    ann, _ = room.join("ann")
+    floor = chat.Floor(room, 1 << 20, 1.0)
+    floor.seats[ann] = seat = chat.Seat(Session(), ann)
+    seat.position = room.log.head
+    for name in ("bob", "cid", "dan"):
+        room.join(name)
+    floor.wake()
+    await asyncio.wait_for(floor.until_handed(room.log.head), PATIENCE)
+    floor.close()
+    assert told == [2, 3, 4]
+
+
+@played
 async def test_who_leaves_hears_nothing_of_what_follows_even_behind_a_gap():
     class Stream:
         async def send_many(self, payloads):

@@ -129,6 +129,24 @@ async def test_a_room_that_began_anew_has_new_numbers():
 
 
 @played
+async def test_who_has_seen_nothing_of_a_room_that_began_anew_does_not_say_where_it_was_in_the_old_one():
+    async def first(host):
+        await host.let_in(head=100)
+
+    async def second(host):
+        assert (await host.let_in(log="other", seq=0))["since"] == 100
+
+    async def third(host):
+        asked = await host.let_in(log="other", head=2, seq=2)
+        assert asked["log"] == "other"
+        assert "since" not in asked
+        await host.let_go(3)
+
+    async with hosting(first, second, third) as server, entering(server) as ann:
+        await until(ann, "back")
+
+
+@played
 async def test_an_error_that_passes_is_no_end_and_another_is_one():
     async def drained(host):
         await host.let_in()

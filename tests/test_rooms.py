@@ -14,6 +14,12 @@ from fastframe.servers.messages import Fields, decode_fields
 from fastframe.servers.rooms import Flood, Log, Room, Rooms, checked_name, folded
 
 
+@pytest.fixture
+def _no_time_passes(monkeypatch):
+    """Have all events of a size, whose times would not be as long as each other."""
+    monkeypatch.setattr(rooms.time, "time", lambda: 1.8e9)
+
+
 def room(history: int = 1000) -> Room:
     return Room("lobby", history, rooms.RATE)
 
@@ -76,6 +82,7 @@ def test_a_log_keeps_the_last_events(texts, most):
         assert [event["seq"] for event in events(log, seq)] == [number for number in kept if number > seq]
 
 
+@pytest.mark.usefixtures("_no_time_passes")
 def test_a_log_is_bounded_in_bytes():
     log = Log(1000)
     for _ in range(300):
@@ -119,6 +126,7 @@ def test_what_is_held_is_kept():
     assert [event["seq"] for event in events(log)] == [4, 5]
 
 
+@pytest.mark.usefixtures("_no_time_passes")
 def test_pieces_of_a_log():
     log = Log(10)
     for _ in range(4):
@@ -253,7 +261,15 @@ def test_rooms_are_made_when_asked_for():
     assert code(all_rooms.find, "x" * 65) == "bad_name"
 
 
-def test_the_room_that_was_empty_longest_makes_place():
+def test_the_room_that_nobody_has_entered_for_longest_makes_place():
+    all_rooms = Rooms(most=2)
+    lobby, _ = all_rooms.find("lobby"), all_rooms.find("kitchen")
+    assert all_rooms.find("lobby") is lobby
+    garden = all_rooms.find("garden")
+    assert list(all_rooms) == [lobby, garden]
+
+
+def test_a_room_with_somebody_in_it_makes_no_place():
     all_rooms = Rooms(most=2)
     lobby, kitchen = all_rooms.find("lobby"), all_rooms.find("kitchen")
     ann, _ = lobby.join("ann")
