@@ -208,7 +208,11 @@ async def find(
                 probe.connect(address)
                 own, server = probe.getsockname(), probe.getpeername()
             sock = socket.socket(family, socket.SOCK_DGRAM)
-            sock.bind((own[0], 0, *own[2:]) if isinstance(own, tuple) else "")  # Linux makes up a name for a Unix socket
+            try:
+                sock.bind((own[0], 0, *own[2:]) if isinstance(own, tuple) else "")  # Linux makes up a name for a Unix socket
+            except OSError:
+                sock.close()
+                raise
             return sock, server
         except OSError as error:
             failure = error
