@@ -30,6 +30,7 @@ from .session import GONE
 
 RETRY_SECONDS: Final = 60.0  # for which a program that nobody watches tries to come back
 MOST_LINE: Final = 64 * 1024  # bytes of a line that are kept: no server takes a text that is as long
+MOST_DIGITS: Final = 9  # of a number of events: no room keeps as many
 MOST_NAMES: Final = 1000  # that Tab knows
 HELP: Final = """\
 /who           who is here
@@ -104,7 +105,9 @@ def _text(text: str) -> str:
 
 
 def _number(text: str) -> int:
-    return 0 if text == "0" else arguments.count(text)
+    if not (text.isascii() and text.isdecimal()) or len(text) > MOST_DIGITS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of events, or 0")
+    return int(text)
 
 
 def _user(parser: argparse.ArgumentParser) -> str:
@@ -235,7 +238,7 @@ class Talk:
             for task in (showing, typing, stopping):
                 task.cancel()
             await asyncio.wait((showing, typing, stopping))
-        return 1 if front.failures or unseen else 0
+        return 1 if unseen or (front.failures and not front.has_commands) else 0
 
     async def _show(self, front: Front) -> None:
         while events := await self._room.read():

@@ -504,7 +504,7 @@ async def test_joining_while_others_talk_misses_nothing():
 
 
 def test_options_that_cannot_be(capsys):
-    for argv in (["--workers", "2"], ["--rate", "0"], ["--history", "0"]):
+    for argv in (["--workers", "2"], ["--rate", "0"], ["--rate", "x"], ["--history", "0"]):
         with pytest.raises(SystemExit) as caught:
             chat.serve_main(argv)
         assert caught.value.code == 2

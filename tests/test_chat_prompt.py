@@ -208,9 +208,11 @@ def test_a_signal_leaves_the_terminal_as_it_was():
         assert terminal.lines()[-1] == "fastframe: interrupted"
 
 
-def test_names_have_colours_unless_they_are_not_wanted():
+def test_names_have_colours_and_a_text_that_is_too_long_is_told():
     with running(rooms_served()) as address, chatting(address, NO_COLOR="") as terminal:
         terminal.until("^>", "ann joined")
+        terminal.type("x" * 5000 + "\r")
+        terminal.until("5000 bytes of text")  # which was seen, and is no failure of the program
         terminal.type("\x04")
         assert terminal.ended() == 0
         assert COLOURED.search(terminal.came)
