@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from fastframe import EndOfStreamError, FrameError, sync
 
-from . import arguments, echo_udp, host
+from . import arguments, chat_text, echo_udp, host
 from .reaching import Unreachable, reaching
 
 if TYPE_CHECKING:
@@ -104,8 +104,10 @@ def typed(prompt: str) -> Iterator[bytes]:
         if sys.stdin.isatty():
             print(prompt, end="", file=sys.stderr, flush=True)
         if not (line := sys.stdin.buffer.readline()):
-            return
+            break
         yield line.strip()
+    if sys.stdin.isatty():
+        print(file=sys.stderr)
 
 
 def print_bytes(data: bytes) -> None:
@@ -115,8 +117,8 @@ def print_bytes(data: bytes) -> None:
 
 
 def printable(text: str) -> str:
-    """Return what a peer sent with escapes for all that could steer a terminal."""
-    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
+    """Return what a peer sent with escapes for all that could steer a terminal, and without the line end that nc(1) sends."""
+    return chat_text.plain(text.rstrip("\r\n"))
 
 
 def _hand_over(command: str, side: str, at: int, argv: list[str]) -> int:

@@ -63,7 +63,7 @@ class Operator:
         """Answer a client until it leaves, or nobody types any more."""
         decoder = codecs.getincrementaldecoder("utf-8")("replace")  # what came may end within a character
         try:
-            while (message := await stream.recv_request()) not in (b"", LEAVES):
+            while (message := await stream.recv_request()) and message.rstrip(b"\r\n") != LEAVES:  # nc(1) sends lines
                 if text := decoder.decode(message):
                     await stream.sendall(await self._answer(stream, text))
         except OperationError as error:

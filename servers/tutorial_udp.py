@@ -77,9 +77,9 @@ class Room:
             member = (endpoint, sender)
             if not is_text(message):
                 endpoint.counters["bad"] += 1
-            elif message == BYE:
+            elif message.rstrip(b"\r\n") == BYE:  # nc(1) sends lines
                 self._heard.pop(member, None)
-                endpoint.send(BYE, sender)
+                endpoint.send(message, sender)
             elif self._keep(member):
                 self._send_to_others(message, member)
             else:
@@ -136,7 +136,9 @@ def serve_udp_chat(argv: list[str]) -> int:
 
 def _serve(parser: argparse.ArgumentParser, options: argparse.Namespace, handler: datagram.Handler) -> int:
     if options.unix or options.port >= echo_udp.CLIENT_PORTS:
-        parser.error(f"clients are told from servers by their ports: give a UDP port below {echo_udp.CLIENT_PORTS}, or 0")
+        parser.error(
+            f"clients are told from servers by their ports: give --port below {echo_udp.CLIENT_PORTS}, or 0, and no --unix"
+        )
 
     async def serve(*, sockets: list[socket.socket], **_: Any) -> echo_udp.Server:
         return echo_udp.Server(await datagram.serve(handler, sockets=sockets, format=None), prints_counters=False)
@@ -279,5 +281,4 @@ def _why(sock: datagram.DatagramSocket, what: str) -> str:
 
 def show(message: bytes) -> None:
     """Print a message as a line, which steers no terminal."""
-    text = message.decode(errors="backslashreplace")
-    print("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text), flush=True)
+    print(tutorial.printable(message.decode(errors="backslashreplace")), flush=True)

@@ -76,7 +76,7 @@ def test_a_client_does_not_wait_for_ever(capsys):
 
 
 def test_what_a_peer_sent_cannot_steer_a_terminal():
-    assert tutorial.printable("你好 \x1b[2J\u202e\n") == "你好 \\x1b[2J\\u202e\\n"
+    assert tutorial.printable("你好\u3000\x1b[2J\u202e\n\r\n") == "你好\u3000\\x1b[2J\\u202e"
 
 
 def test_a_server_on_several_sockets_and_processes(tmp_path):

@@ -187,6 +187,16 @@ async def test_who_has_left_is_not_answered_and_holds_up_nobody():
         second.close()
 
 
+def test_lines_as_nc_sends_them_are_shown_without_their_ends_and_one_of_them_leaves():
+    with operated() as terminal, connect(terminal.address) as raw:
+        raw.sendall(b"hello\n")
+        terminal.shows(name(raw) + b" says: hello\n", b"answer to ")
+        terminal.types(b"yes\n")
+        assert receive(raw, 3) == b"yes"
+        raw.sendall(b"000001\n")
+        assert read_all(raw) == b""
+
+
 def test_without_an_operator_nobody_is_left_waiting():
     with operated() as terminal, connect(terminal.address) as raw:
         terminal.hangs_up()

@@ -117,6 +117,7 @@ def test_servers_that_are_pointed_at_each_other_and_at_themselves_fall_silent(ha
 def test_a_message_goes_to_all_others_as_it_came_and_not_back():
     with served(Room()) as server, Client(server) as one, Client(server) as two, Client(server) as three:
         assert one.ask(b"bye") == b"bye"  # who never was there
+        assert one.ask(b"bye\n") == b"bye\n"  # as nc sends it
         one.say(b"nobody is here yet")
         two.say(b"hello")
         assert one.hear() == b"hello"
@@ -327,8 +328,8 @@ def test_no_answer_and_what_is_too_long_are_said(capfd):
 @pytest.mark.parametrize(
     ("command", "arguments", "said"),
     [
-        (tutorial_udp.serve_udp_echo, ["--port", "32768"], "UDP port below 32768"),
-        (tutorial_udp.serve_udp_chat, ["--unix", "x"], "UDP port below 32768"),
+        (tutorial_udp.serve_udp_echo, ["--port", "32768"], "--port below 32768, or 0, and no --unix"),
+        (tutorial_udp.serve_udp_chat, ["--unix", "x"], "--port below 32768, or 0, and no --unix"),
         (tutorial_udp.serve_udp_chat, ["--workers", "2"], "a room of its own"),
         (tutorial_udp.serve_udp_echo, ["--idle-timeout", "3"], "no use for --idle-timeout"),
         (tutorial_udp.client_udp_echo, ["--address", "unix:x"], "this is UDP"),
