@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -37,6 +38,8 @@ COMMANDS = {
     "bench udp": ("fastframe.bench.udp", "main", "time the echo of datagrams beside a server in C and the standard library's"),
 }
 
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # what is printed goes to a file, and there is no room for it
+
 
 def usage() -> str:
     commands = "\n".join(f"  fastframe {name:<18} {summary}" for name, (_, _, summary) in COMMANDS.items())
@@ -52,11 +55,22 @@ def main(argv: list[str] | None = None) -> int:
         finally:
             sys.stdout.flush()
     except BrokenPipeError:  # nobody reads what is printed: `fastframe ... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _print_no_more()
+        return 1
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        _print_no_more()
+        print(f"fastframe: {error.strerror}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("fastframe: interrupted", file=sys.stderr)
         return 130
+
+
+def _print_no_more() -> None:
+    """Have what waits to be printed go to /dev/null, or Python would fail with it once more in the end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _open_missing_streams() -> None:

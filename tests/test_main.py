@@ -52,3 +52,11 @@ def test_output_that_nobody_reads_is_no_traceback(arguments):
     result = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, check=False, timeout=30)
     os.close(write)
     assert result.stderr == b""
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full here")
+def test_output_for_which_there_is_no_room_is_a_line_and_status_1():
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "fastframe", "--help"]
+        result = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False, timeout=30)
+    assert (result.returncode, result.stderr) == (1, b"fastframe: No space left on device\n")
