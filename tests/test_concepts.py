@@ -8,6 +8,7 @@ import re
 import socket
 import sys
 import tempfile
+from codeop import compile_command
 from pathlib import Path
 
 import pytest
@@ -129,3 +130,13 @@ def test_an_example_that_says_something_else_is_found(code):
 def test_every_section_is_named_by_a_row():
     linked = set(re.findall(r"\(#([^)]*)\)", " ".join(ROWS.values())))
     assert linked == anchors(PAGE) - {"socket-concepts-and-where-they-are-shown"}
+
+
+@pytest.mark.parametrize("title", EXAMPLES)
+def test_every_example_can_be_pasted_into_a_prompt(title):
+    statement = []
+    for line in [*EXAMPLES[title].splitlines(), ""]:
+        statement.append(line)
+        if compile_command("\n".join(statement)) is not None:  # the body of a loop ends at an empty line
+            statement = []
+    assert not statement
