@@ -100,11 +100,12 @@ def _session(
 
 
 def _keys(take: Callable[[str], None]) -> Any:
+    from prompt_toolkit.filters import is_searching  # noqa: PLC0415
     from prompt_toolkit.key_binding import KeyBindings  # noqa: PLC0415
 
     keys = KeyBindings()
 
-    @keys.add("enter")
+    @keys.add("enter", filter=~is_searching)  # Ctrl-R: there it takes what was found
     def _(event: Any) -> None:
         buffer = event.current_buffer
         lines = [line for line in buffer.text.split("\n") if line]

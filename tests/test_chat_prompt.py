@@ -198,6 +198,19 @@ def test_a_signal_while_one_leaves_ends_it_at_once():
         assert time.monotonic() - began < chat_client.LEAVE_SECONDS - 1
 
 
+def test_a_text_that_was_typed_before_is_found_and_not_said_at_once():
+    with running(rooms_served()) as address, chatting(address) as terminal:
+        terminal.until("^>")
+        terminal.type("have a look\r")
+        terminal.until("<ann> have a look")
+        terminal.type("\x12loo")
+        terminal.until("search.*loo.* have a look")
+        terminal.type("\r")
+        terminal.until("^> have a look")
+        terminal.type("\x05ing glass\r")
+        terminal.until("<ann> have a looking glass")
+
+
 def test_a_signal_leaves_the_terminal_as_it_was():
     with running(rooms_served()) as address, chatting(address) as terminal:
         terminal.until("^>")
