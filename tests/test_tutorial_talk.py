@@ -192,7 +192,7 @@ def test_lines_as_nc_sends_them_are_shown_without_their_ends_and_one_of_them_lea
         raw.sendall(b"hello\n")
         terminal.shows(name(raw) + b" says: hello\n", b"answer to ")
         terminal.types(b"yes\n")
-        assert receive(raw, 3) == b"yes"
+        assert received(raw, 3) == b"yes"
         raw.sendall(b"000001\n")
         assert read_all(raw) == b""
 
