@@ -20,6 +20,7 @@ from fastframe.__main__ import main
 from fastframe.servers import chat_client, chat_command
 from fastframe.servers.chat_command import Talk
 from fastframe.servers.chat_events import Event
+from fastframe.servers.errors import OperationError
 from fastframe.servers.messages import Kind
 from fastframe.servers.session import GONE
 
@@ -91,6 +92,7 @@ def test_what_cannot_be_said_is_told_and_does_not_end_the_rest(run):
     told = err.splitlines()[1:]
     assert told[0] == "fastframe: 5000 bytes of text, and 4096 may be (too_large)"
     assert len(told) == 2
+    assert 64 * 1024 <= int(told[1].split()[1]) < 200_000  # all of a line is not kept
 
 
 def test_what_the_server_refuses_is_status_1(run):
@@ -295,6 +297,34 @@ def test_commands(case):
     talk._learn(Event("topic", name="bob", topic="rain\x1b\n"))
     asyncio.run(talk._type(front))
     assert (room.asked, front.told) == (asked, [told] * bool(told))
+
+
+def test_what_went_wrong_is_told_without_control_characters():
+    class Lost(Fake):
+        async def say(self, text):
+            raise OperationError("internal", "\x1b[2J")
+
+    front = Typed("hi", "ho")
+    asyncio.run(Talk(Lost())._type(front))
+    assert (front.told, front.failures) == (["\\x1b[2J (internal)"] * 2, 2)
+
+
+def test_a_signal_that_is_ignored_stays_ignored():
+    async def main():
+        with chat_command.Signals():
+            return signal.getsignal(signal.SIGHUP)
+
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert asyncio.run(main()) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize(("words", "seconds"), [([], 60), (["--reconnect", "3"], 3), (["--reconnect", "0"], 0)])
+def test_who_is_no_person_comes_back_for_a_minute_unless_told_otherwise(words, seconds):
+    options = chat_command._parse(["127.0.0.1:9", "lobby", "--name", "ann", *words])
+    assert chat_command._entrance(options)._stay._retry == seconds
 
 
 @pytest.mark.parametrize("line", ["/quit", "/bye"])
