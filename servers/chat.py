@@ -45,7 +45,6 @@ LEAST_REST: Final = 0.001
 MOST_REST: Final = 0.02
 PIECE: Final = 8 * 1024  # bytes of events that are handed out at a time: what waits for a slow member at most, with the marks
 NOT_YET: Final = sys.maxsize  # nothing has a higher number, so nothing is handed to that seat
-HISTORY: Final = 50  # events that a client gets unless it says how many: a screen
 
 
 class Seat:
@@ -197,7 +196,7 @@ class Chat:
             raise OperationError("going_away")
         name = rooms.checked_name(self._name(session.user) or asked.text("name"))
         since = asked.integer("since") if "since" in asked else None
-        log, history = asked.text("log", default=""), asked.integer("history", default=HISTORY)
+        log, history = asked.text("log", default=""), asked.integer("history", default=rooms.SHOWN)
         room = self._rooms.find(asked.text("room"))
         session.audit.update(room=room.name, member=name)
         position = room.start(since, log, history)

@@ -29,7 +29,7 @@ from .chat_door import Door, Peer, nonce_of
 from .chat_hall import CODEC, MOST_RESENT, Hall, Seat, encode, missing
 from .errors import OperationError
 from .messages import Fields, Kind
-from .rooms import LONGEST_ID, Member, Room, Rooms
+from .rooms import LONGEST_ID, SHOWN, Member, Room, Rooms
 
 if TYPE_CHECKING:
     import argparse
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 EXPIRY_SECONDS: Final = 30.0  # of silence until a member is gone: clients ping every 5, and faster while no answer comes
 EXPIRY_PULSE: Final = 1.0
-HISTORY: Final = 50  # events that a client gets unless it says how many: a screen
 MOST_SEATS: Final = 10_000  # members in all rooms; each takes 2 KiB, and up to 13 with the ids of what it has said
 MOST_NONCES: Final = 10_000  # of members that have gone: an OPEN that was late must not bring them back
 HASTE_SECONDS: Final = 0.1  # what comes that much too early was in time when it was sent
@@ -132,7 +131,7 @@ class Chat:
             raise OperationError("unsupported", "there is nothing but chat over datagrams")
         since = asked.integer("since") if "since" in asked else None
         log, secret = asked.text("log", default=""), asked.text("secret", default="", most=SECRET_LENGTH)
-        history = asked.integer("history", default=HISTORY)
+        history = asked.integer("history", default=SHOWN)
         room = self._rooms.find(asked.text("room"))
         if (old := self._seats.get(peer)) is not None:
             self._leave(old, "lost")  # the port was another client's before

@@ -30,6 +30,7 @@ LONGEST_ROOM: Final = 64
 LONGEST_TEXT: Final = 4096  # bytes of UTF-8: a page; what is longer is a file
 LONGEST_ID: Final = 32  # characters
 HISTORY: Final = 1000  # events that a room keeps
+SHOWN: Final = 50  # of these who comes gets the last, unless it says how many: about two screens
 MOST_HISTORY: Final = 100_000  # events; the bytes are bounded anyway
 HISTORY_BYTES: Final = 256 * 1024  # and not more than these: 1,000 messages of 200 bytes with what is around them
 MOST_ROOMS: Final = 1000  # with what they keep, 256 MiB at most

@@ -81,7 +81,7 @@ def test_chats_limits_are_told():
         rooms.LONGEST_ROOM,
         rooms.LONGEST_TEXT,
         rooms.MOST_NAMES,
-        chat.HISTORY,
+        rooms.SHOWN,
         rooms.LONGEST_ID,
     ):
         assert re.search(rf"\b{number:,}\b", CHAT)
