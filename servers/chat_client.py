@@ -20,6 +20,7 @@ import math
 import os
 import random
 import secrets
+import socket
 import ssl as tls
 from collections.abc import AsyncIterator, Callable, Generator
 from typing import TYPE_CHECKING, Any, Final
@@ -329,5 +330,6 @@ def reason(error: Exception) -> str:
     if isinstance(error, EndOfStreamError):
         return "the server hung up"
     if isinstance(error, OSError) and error.errno is not None:
-        return error.strerror or str(error)
+        is_of_kernel = not isinstance(error, tls.SSLError | socket.gaierror)
+        return os.strerror(error.errno) if is_of_kernel else error.strerror or str(error)  # asyncio's text repeats the address
     return "no answer" if isinstance(error, TimeoutError) else str(error)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import random
 import socket
+import ssl
 
 import pytest
 from chatting import SECRET, entering, hosting, rooms_served, until
 from filing import gone
 from sessions import PATIENCE, played
 
+from fastframe import EndOfStreamError
 from fastframe.servers import chat_client, chat_events, session
 from fastframe.servers.chat_events import Event
 from fastframe.servers.errors import OperationError
@@ -394,3 +397,18 @@ def cut(server, name):
         for seat in list(floor.seats.values()):
             if seat.member.name == name:
                 seat.session.stream.abort()
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (ConnectionRefusedError(errno.ECONNREFUSED, "Connect call failed ('127.0.0.1', 9)"), "Connection refused"),
+        (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), "Name or service not known"),
+        (ssl.SSLCertVerificationError(1, "certificate has expired"), "certificate has expired"),
+        (EndOfStreamError(), "the server hung up"),
+        (TimeoutError(), "no answer"),
+        (ConnectionError("the room was left"), "the room was left"),
+    ],
+)
+def test_why_a_connection_was_lost_is_told_in_words(error, text):
+    assert chat_client.reason(error) == text
