@@ -52,7 +52,7 @@ def add_server_options(parser: argparse.ArgumentParser, limits: aio.Limits | Non
         parser.set_defaults(tls_cert=None, tls_key=None, tls_client_ca=None, insecure=False)
     _add_limits(
         parser.add_argument_group(
-            "limits of a connection", "In seconds (S), bytes and counts; `none` where there may be no limit."
+            "limits of a connection", "In seconds (S), bytes and counts; `none` where there may be no limit. Not for datagrams."
         ),
         limits or aio.Limits(),
         without=() if public else ("handshake_timeout", "frames_per_turn"),
@@ -111,11 +111,12 @@ def add_client_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_listeners(group: Any, public: bool) -> None:
+    several = "0.0.0.0 and ::" if public else "127.0.0.1 and ::1"
     group.add_argument(
         "--host",
         action="append",
         metavar="HOST",
-        help=f"address to bind; repeat it for more, as 0.0.0.0 and :: (default: {DEFAULT_HOST}, or none with --unix)",
+        help=f"address to bind; repeat it for more, as {several} (default: {DEFAULT_HOST}, or none with --unix)",
     )
     group.add_argument(
         "--port", type=port_number, default=DEFAULT_PORT, help="of every host; 0 picks a free one (default: %(default)s)"

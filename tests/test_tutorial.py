@@ -25,6 +25,7 @@ def test_every_kind_has_both_ends_with_an_example(kind, side, capsys):
     assert f"example: {command}" in shown
     assert "--tls" not in shown
     assert "--insecure" not in shown
+    assert "0.0.0.0" not in shown
 
 
 @pytest.mark.parametrize("main", [tutorial.serve_main, tutorial.client_main])
