@@ -20,7 +20,6 @@ import math
 import os
 import random
 import secrets
-import socket
 import ssl as tls
 from collections.abc import AsyncIterator, Callable, Generator
 from typing import TYPE_CHECKING, Any, Final
@@ -29,7 +28,7 @@ from fastframe import EndOfStreamError
 
 from . import messages, session
 from .chat_events import Event, Inbox
-from .errors import OperationError
+from .errors import OperationError, in_words
 from .messages import Fields, Kind
 
 if TYPE_CHECKING:
@@ -329,7 +328,6 @@ def reason(error: Exception) -> str:
     """Return what a person is told of an error that ended a connection."""
     if isinstance(error, EndOfStreamError):
         return "the server hung up"
-    if isinstance(error, OSError) and error.errno is not None:
-        is_of_kernel = not isinstance(error, tls.SSLError | socket.gaierror)
-        return os.strerror(error.errno) if is_of_kernel else error.strerror or str(error)  # asyncio's text repeats the address
-    return "no answer" if isinstance(error, TimeoutError) else str(error)
+    if isinstance(error, TimeoutError) and error.errno is None:
+        return "no answer"
+    return in_words(error) if isinstance(error, OSError) else str(error)

@@ -7,6 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
+import re
+import socket
+import ssl
 from collections.abc import Iterator
 from typing import Final
 
@@ -99,6 +103,14 @@ def told(name: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise from_oserror(error, name) from error
+
+
+def in_words(error: OSError) -> str:
+    """Return what the kernel calls an error. asyncio's text has addresses besides, and all errors if it tried several."""
+    if isinstance(error, ssl.SSLError | socket.gaierror):
+        return error.strerror or str(error)
+    numbers = re.findall(r"\[Errno ([0-9]+)\]", str(error)) if error.errno is None else [error.errno]
+    return ", ".join(dict.fromkeys(os.strerror(int(number)) for number in numbers)) or str(error)
 
 
 def _shown(name: str) -> str:

@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
-import socket
-import ssl
 from collections.abc import Iterator
 from typing import Any
 
 from fastframe import EndOfStreamError
 
 from . import credentials, tls
+from .errors import in_words
 
 
 class Unreachable(Exception):  # noqa: N818
@@ -55,9 +53,7 @@ def _reason(error: OSError | EndOfStreamError | UnicodeError, options: argparse.
         return f"no answer within {options.timeout:g} s"
     if isinstance(error, EndOfStreamError) or not str(error):  # asyncio has no words for a TLS handshake that is broken off
         return f"the server hung up: it may {_wish(options)}"
-    if isinstance(error, ssl.SSLError | socket.gaierror) or error.errno is None:
-        return error.strerror or str(error)
-    return os.strerror(error.errno)  # asyncio's text repeats the address
+    return in_words(error)
 
 
 def _wish(options: argparse.Namespace) -> str:

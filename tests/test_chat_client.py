@@ -403,6 +403,10 @@ def cut(server, name):
     ("error", "text"),
     [
         (ConnectionRefusedError(errno.ECONNREFUSED, "Connect call failed ('127.0.0.1', 9)"), "Connection refused"),
+        (
+            OSError("Multiple exceptions: [Errno 111] Connect ('::1', 9), [Errno 111] Connect ('127.0.0.1', 9)"),
+            "Connection refused",
+        ),
         (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), "Name or service not known"),
         (ssl.SSLCertVerificationError(1, "certificate has expired"), "certificate has expired"),
         (EndOfStreamError(), "the server hung up"),
