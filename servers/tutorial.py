@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from fastframe import EndOfStreamError, FrameError, sync
 
-from . import arguments, chat_text, echo_udp, host
+from . import arguments, chat_text, echo_udp, host, stdio
 from .reaching import Unreachable, reaching
 
 if TYPE_CHECKING:
@@ -90,6 +90,8 @@ def run_client(options: argparse.Namespace, talk: Callable[[socket.socket], int]
         connection.settimeout(options.timeout)
         try:
             return talk(connection)
+        except stdio.Unread:
+            raise BrokenPipeError from None  # nobody reads what is printed, which main() knows
         except TimeoutError:
             return host.fail(f"no answer within {options.timeout:g} s")
         except EndOfStreamError:
@@ -111,9 +113,12 @@ def typed(prompt: str) -> Iterator[bytes]:
 
 
 def print_bytes(data: bytes) -> None:
-    """Write to standard output, at once."""
-    sys.stdout.buffer.write(data)
-    sys.stdout.buffer.flush()
+    """Write to standard output, at once; raise Unread, since a BrokenPipeError could be of the connection."""
+    try:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        raise stdio.Unread from None
 
 
 def printable(text: str) -> str:

@@ -85,7 +85,9 @@ class Operator:
     async def _line(self) -> bytes:
         while b"\n" not in self._typed:
             if not (typed := await self._keyboard.read()):
-                raise EndOfStreamError
+                if not self._typed:
+                    raise EndOfStreamError
+                typed = b"\n"  # the last line may end without
             self._typed += typed
         line, _, self._typed = self._typed.partition(b"\n")
         return line.decode(errors="replace").strip().encode()
@@ -147,7 +149,8 @@ def _chat(connection: socket.socket) -> int:
     try:
         for line in filter(None, tutorial.typed("> ")):  # an empty one would be nothing at all
             connection.sendall(line.decode(errors="replace").encode())
-            print(tutorial.printable(_answer(connection).decode(errors="replace")), flush=True)
+            answer = tutorial.printable(_answer(connection).decode(errors="replace"))
+            tutorial.print_bytes(f"{answer}\n".encode(sys.stdout.encoding, "replace"))
     finally:
         with contextlib.suppress(OSError):
             connection.sendall(LEAVES)

@@ -204,6 +204,16 @@ def test_without_an_operator_nobody_is_left_waiting():
         assert read_all(raw) == b""
 
 
+def test_the_last_line_of_an_operator_needs_no_end():
+    with operated() as terminal, connect(terminal.address) as raw:
+        terminal.types(b"last words")
+        terminal.hangs_up()
+        raw.sendall(b"anything else?")
+        assert received(raw, 10) == b"last words"
+        raw.sendall(b"and now?")
+        assert read_all(raw) == b""
+
+
 def peer(answers: list[bytes]) -> tuple[str, list[bytes], threading.Thread]:
     """Play a tutorial's server for one client; return its address, and what it will have heard."""
     listener = socket.create_server(("127.0.0.1", 0))
@@ -234,6 +244,24 @@ def test_the_chat_client_alternates_and_says_that_it_leaves():
     assert heard == ["你好".encode(), b"and?", b"000001"]
     assert result.stdout.decode().splitlines() == ["答", "\\x1b[2J" + "y" * 2000]
     assert (result.returncode, result.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("kind", ["chat", "echo"])
+def test_a_client_whose_output_nobody_reads_any_more_ends_without_a_complaint(kind):
+    address, _, thread = peer([b"1"])
+    read, write = os.pipe()
+    os.close(read)
+    with open(write, "wb") as unread:
+        result = subprocess.run(
+            [*FASTFRAME, "tutorial", kind, "--address", address],
+            input=b"a\nb\n",
+            stdout=unread,
+            stderr=subprocess.PIPE,
+            timeout=30,
+            check=False,
+        )
+    thread.join()
+    assert (result.returncode, result.stderr) == (1, b"")
 
 
 def test_the_echo_and_hello_clients():
