@@ -42,7 +42,8 @@ class Exec:
 
     async def __call__(self, stream: RawStream) -> None:
         while request := await self._request(stream):
-            for line in request.splitlines():  # nothing else tells two requests apart that came together
+            # Nothing else tells two requests apart that came together; an empty line among others is none.
+            for line in list(filter(bytes.strip, request.splitlines())) or [b""]:
                 if line == self._answer.quit:
                     return
                 await self._respond(stream, line)
