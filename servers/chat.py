@@ -155,8 +155,7 @@ class Floor:
         """Send what a seat has not had, as it is taken, until it has what the others have; cut it if it takes too little."""
         try:
             while seat.position < self.sent:
-                async with asyncio.timeout(self._lag):
-                    await self._send_piece(seat, self.sent)
+                await self._send_piece(seat, self.sent)
             seat.catching_up = None
         except TimeoutError:
             seat.is_slow = True
@@ -165,14 +164,18 @@ class Floor:
             pass  # whoever hears the member finds that out
 
     async def _send_piece(self, seat: Seat, last: int) -> None:
-        """Send the next events up to `last`, and before them what tells of those that are not kept any more."""
+        """Send the next events up to `last`, and before them what tells of those that are not kept any more.
+
+        Raise TimeoutError if they are not taken in time.
+        """
         log = self.room.log
-        while seat.position < log.first - 1:  # and again, if it takes its time for that
-            seat.position = log.first - 1
-            await seat.session.send_data(rooms.gap(log.first))
-        events = log.behind(seat.position, PIECE)[: max(0, last - seat.position)]  # a gap may reach beyond
-        seat.position += len(events)
-        await seat.session.stream.send_many(events)
+        async with asyncio.timeout(self._lag):
+            while seat.position < log.first - 1:  # and again, if it takes its time for that
+                seat.position = log.first - 1
+                await seat.session.send_data(rooms.gap(log.first))
+            events = log.behind(seat.position, PIECE)[: max(0, last - seat.position)]  # a gap may reach beyond
+            seat.position += len(events)
+            await seat.session.stream.send_many(events)
 
 
 class Chat:

@@ -489,6 +489,23 @@ async def test_more_than_the_log_holds_in_one_turn_is_lost_to_nobody():
 
 
 @played
+async def test_who_leaves_and_takes_nothing_is_not_waited_for():
+    async with served(lag=0.1) as server, talking(server, "ann") as ann, talking(server) as bob:
+        hearing = asyncio.create_task(_all(ann, 500))
+        for number in range(500):
+            await ann.ask(type="say", text=str(number).ljust(500, "."))
+        await hearing
+        bob.stream.transport.pause_reading()
+        await bob.say(Kind.OPEN, operation="chat", room="lobby", name="bob", history=1000)  # more than the kernel holds
+        await bob.say(Kind.END)
+        await ann.event(type="joined", name="bob")
+        await ann.event(type="left", name="bob", reason="left")
+        async with asyncio.timeout(PATIENCE):
+            while server.connections > 1:  # noqa: ASYNC110  nothing tells
+                await asyncio.sleep(0.01)
+
+
+@played
 async def test_joining_while_others_talk_misses_nothing():
     async with served() as server, talking(server, "ann") as ann, contextlib.AsyncExitStack() as stack:
         hearing = asyncio.create_task(_all(ann, 300))
