@@ -39,8 +39,9 @@ if TYPE_CHECKING:
 LIMITS: Final = aio.Limits(high_water=4 * 1024, low_water=1024, unsent=8 * 1024)
 LAG: Final = 2.0  # seconds for who is behind to take the next 8 KiB: so in that room who does not read is cut after 7 to 9
 MEMBERS_PER_TURN: Final = 256  # that get the next events until others have their turn, some 2 ms
-# Seconds between telling all and telling all again. With 1,000 members and 100 texts a second it halves the processor's time,
-# and nobody hears anything later; a small room has no rest, and waits for nothing.
+# Seconds between telling all and telling all again. With 1,000 members and 100 texts a second that takes 5.3 us a delivery
+# instead of 9.5, and half of them 32 ms instead of 43; with 20 texts as much as without, and 13.6 ms instead of 11.3 (pairs of
+# runs). A small room has no rest.
 LEAST_REST: Final = 0.001
 MOST_REST: Final = 0.02
 PIECE: Final = 8 * 1024  # bytes of events that are handed out at a time: what waits for a slow member at most, with the marks
