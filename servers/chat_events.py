@@ -54,7 +54,7 @@ class Event:
     name: str = ""  # who did it; `entered`, `back`: as whom one is in the room
     id: str = ""  # of a text, as `say` returned it
     text: str = ""
-    reason: str = ""  # `left`: left, lost, slow, replaced, expired or drained; `lost`: a sentence
+    reason: str = ""  # `left`: left, lost, slow, replaced or expired; `lost`: a sentence
     topic: str = ""
     next: int = 0  # the first number behind a gap
     missed: int | None = None  # `back`: events that came meanwhile; `gap`: that are in it; None if the room began anew

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import os
 import time
-import unicodedata
 import zlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from . import chat_text
 from .chat_text import Piece, harmless
+from .rooms import folded
 
 if TYPE_CHECKING:
     from .chat_events import Event
@@ -31,7 +31,6 @@ REASONS: Final = {
     "slow": "too slow",
     "replaced": "comes again",
     "expired": "not heard of any more",
-    "drained": "the server is ending",
 }
 
 
@@ -115,7 +114,7 @@ def sentence(event: Event) -> str:
 
 def name_style(name: str) -> str:
     """Return the colour that a name has everywhere."""
-    return NAME_STYLES[zlib.crc32(unicodedata.normalize("NFKC", name).casefold().encode()) % len(NAME_STYLES)]
+    return NAME_STYLES[zlib.crc32(folded(name).encode()) % len(NAME_STYLES)]
 
 
 def _other_words(event: Event) -> str:

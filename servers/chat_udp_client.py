@@ -24,14 +24,13 @@ from .chat_events import Event
 from .chat_visit import Visit
 from .errors import OperationError
 from .messages import Fields, Kind, Message
-from .session import AGENT
+from .session import AGENT, NO_PROOF
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 ATTEMPT_SECONDS: Final = 10.0  # to be let in, unless something else is said
 FIRST_TRY, LONGEST_TRY = 0.5, 4.0  # seconds until HELLO or OPEN is sent again
-NO_PROOF: Final = "the server does not ask for the token, and so does not prove that it knows it"
 MOST_WAITING: Final = 1024  # messages that came and were not looked at, since nobody reads the events: then they are dropped
 
 

@@ -37,10 +37,11 @@ def reaching(options: argparse.Namespace) -> Iterator[None]:
     try:
         yield
     except (OSError, EndOfStreamError, UnicodeError) as error:
-        raise Unreachable(f"cannot connect to {_text(**options.address)}: {_reason(error, options)}") from error
+        raise Unreachable(f"cannot connect to {address_text(**options.address)}: {_reason(error, options)}") from error
 
 
-def _text(host: str = "", port: int = 0, path: str | None = None) -> str:
+def address_text(host: str = "", port: int = 0, path: str | None = None) -> str:
+    """Return ADDR as it is given to a command: `host:port`, `[v6]:port` or `unix:PATH`."""
     if path is not None:
         return f"unix:{path}"
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -40,6 +40,7 @@ ASIDE: Final = frozenset({Kind.PING, Kind.PONG, Kind.GOAWAY})  # which have thei
 KEEPALIVE_SECONDS: Final = 30
 KEEPALIVE_PROBES: Final = 3
 MESSAGES_PER_TURN: Final = 256  # that are here already, each decoded in 10 us, until others have their turn
+NO_PROOF: Final = "the server does not ask for the token, and so does not prove that it knows it"
 CANCEL_SECONDS: Final = 5.0  # for the server to answer that it has stopped; it is in the middle of one block
 
 
@@ -177,9 +178,7 @@ class ClientSession(Session):
         if "token" in self.welcome.texts("auth"):
             await self._authenticate(nonce, self.welcome.text("nonce"), key, token)
         elif token is not None:  # whoever sits there could be anybody, and was to prove that it is not
-            raise OperationError(
-                "unauthenticated", "the server does not ask for the token, and so does not prove that it knows it"
-            )
+            raise OperationError("unauthenticated", NO_PROOF)
         self.widen(self.welcome.object("limits").integer("max_payload", least=1024, most=arguments.MOST_PAYLOAD))
 
     async def receive(self) -> Message:

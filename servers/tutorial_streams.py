@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
 from fastframe import Decoder, EndOfStreamError, FrameError, aio
 
 from .errors import OperationError
+from .reaching import address_text
 
 if TYPE_CHECKING:
     import socket
@@ -224,7 +225,8 @@ class RawStream(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]  # uvloop's and aiofastnet's are not derived from it
-        self.peername = _text(transport.get_extra_info("peername"))
+        peer = transport.get_extra_info("peername")
+        self.peername = address_text(*peer[:2]) if isinstance(peer, tuple) else "unix:"  # whose clients have no names
         self._writable.set()
         self._server.connected(self)  # type: ignore[arg-type]
 
@@ -285,10 +287,3 @@ class RawStream(asyncio.Protocol):
             yield
         finally:
             deadlines.stop(self)
-
-
-def _text(address: Any) -> str:
-    if not isinstance(address, tuple):  # the client of a Unix socket has no name
-        return "unix:"
-    host, port = address[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -264,7 +264,7 @@ def answer(flag=b"000001", size=b"17", data=b"seventeen bytes!!", digest=None):
 
     def script(connection):
         for part, step in ((flag, 1), (size, len(size)), (data + md5, 1)):
-            if not part or not connection.recv(1024):
+            if not connection.recv(1024) or not part:  # a close with an ack unread would be a reset
                 return
             for at in range(0, len(part), step):
                 connection.sendall(part[at : at + step])
