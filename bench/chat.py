@@ -22,20 +22,24 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from .bars import MOST_CHAT_MS, MOST_CHAT_TIMES, chat_verdicts
 from .chats import Crowd, Heard
+from .command import ended_by_signals
 from .connections import OWN_FILES, Tls, allow_files, certificate, connect
-from .echo import STEADY, whole_number
-from .echotables import Table, page, print_report
-from .entry import LeftOutError
-from .measure import Results, Spread, machine, quiet, spread
+from .echotables import page, print_report
+from .entry import BenchError, LeftOutError
+from .machine import STEADY, machine
+from .measure import Results, Spread, on_core, quiet, spread, two_cores
+from .options import names_of, whole_number
 from .otherchats import CONTENDERS, chosen, versions
-from .processes import BenchError, Server, on_core, serving, two_cores
-from .report import add_file_options, names_of, save, say
+from .processes import Server, serving
+from .report import add_file_options, save, say
 from .tables import ratio_text
-from .transfer import ended_by_signals
+
+if TYPE_CHECKING:
+    from .family import Table
 
 MEMBERS, QUICK_MEMBERS = 1000, 200
 SLOW: Final = 10  # who do not take anything

@@ -24,7 +24,7 @@ from fastframe.servers.messages import Kind
 from fastframe.servers.session import DATA_TYPE
 
 from .echoes import UPGRADE, masked_wire
-from .processes import BenchError
+from .entry import BenchError
 from .workloads import frame
 
 READ: Final = 16 * 1024  # bytes taken at once: a second of a room, or a TLS record

@@ -35,7 +35,8 @@ from typing import TYPE_CHECKING, Any
 from .bars import verdicts
 from .contenders import find_contenders
 from .linear import linear_rows
-from .measure import Results, machine, measure
+from .machine import machine
+from .measure import Results, measure
 from .report import add_file_options, save
 from .tables import markdown, print_heading, print_machine, print_row, print_verdicts
 from .workloads import Workload, some_payloads, workload

@@ -24,14 +24,16 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from .bars import connection_verdicts
-from .echo import Speech, client_of, client_program, whole_number
+from .echo import Speech, client_of, client_program
 from .echoes import ECHOES, Echo, chosen, versions
 from .echotables import connections_markdown, print_connections
-from .entry import LeftOutError
-from .measure import machine
-from .processes import BenchError, Server, Turn, on_core, serving, two_cores
+from .entry import BenchError, LeftOutError
+from .machine import machine
+from .measure import on_core, two_cores
+from .options import names_of, whole_number
+from .processes import Server, Turn, serving
 from .race import TURN_NS, Race, Runs, race, runner
-from .report import add_file_options, names_of, save, say
+from .report import add_file_options, save, say
 from .workloads import some_payloads
 
 COUNT: Final = 10_000

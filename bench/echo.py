@@ -21,17 +21,22 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
-from .bars import echo_verdicts
+from .bars import cell_text, echo_verdicts
+from .charts import Axis, Bar, Bars, Chart, Line, Lines
+from .command import run
 from .echoes import ECHOES, Echo, chosen, versions
-from .echotables import echo_markdown, print_echo
-from .entry import LeftOutError
-from .measure import STEADY_MEMCPY, machine
+from .echotables import ECHO_INTRODUCTION, echo_tables
+from .entry import BenchError, LeftOutError
+from .family import Family, Figure, Report, new_report
+from .machine import STEADY, environment_text
+from .measure import Spread, on_core, two_cores
 from .native import c_program
-from .processes import BenchError, Client, Server, client, on_core, serving, two_cores
+from .options import names_of, numbers, whole_number
+from .processes import Client, Server, client, serving
 from .race import TURN_NS, Race, race, runner
-from .report import add_file_options, names_of, save, say, size_text
+from .report import say, size_text
 from .workloads import some_payloads
 
 KIB, MIB = 1 << 10, 1 << 20
@@ -43,14 +48,6 @@ QUICK_REPETITIONS, QUICK_TURN_NS = 3, 20_000_000
 # Of frames that are sent over and over: few enough to stay in the cache, at least so many, at most so many.
 RING_SIZE, RING_LEAST, RING_MOST = 4 * MIB, 3, 251
 PATIENCE: Final = 30.0  # seconds, for what comes before the first frame
-
-STEADY: Final = {
-    "MALLOC_MMAP_THRESHOLD_": str(32 * MIB),  # the most that glibc takes
-    "MALLOC_TRIM_THRESHOLD_": str(512 * MIB),
-    **dict([STEADY_MEMCPY.split("=", 1)]),
-}
-
-Row = dict[str, Any]
 
 
 class Setup(NamedTuple):
@@ -72,40 +69,12 @@ class Speech(NamedTuple):
     window: int
 
 
-def main(argv: list[str], *, turn_ns: int | None = None) -> int:
-    """Run the command and return its exit status; turns can be short for tests."""
-    args = parse(argv)
-    turn_ns = turn_ns or (QUICK_TURN_NS if args.quick else TURN_NS)
-    repetitions = args.repetitions or (QUICK_REPETITIONS if args.quick else REPETITIONS)
-    environment = STEADY if args.malloc == "steady" else {}
-    client_core, server_core = two_cores()
-    report = new_report(environment, pinned=server_core is not None)
-    try:
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(on_core(client_core))
-            setup = Setup(client_program(), {}, report["left_out"], turn_ns, repetitions)
-            start(setup, args.only, environment, server_core, stack)
-            report["versions"] = versions(list(setup.servers))
-            report["contenders"] = {name: ECHOES[name].kind for name in setup.servers}
-            for size, window in itertools.product(args.sizes, args.windows):
-                say(f"{size_text(size)}, window {window}")
-                report["echo"] += cell_rows(setup, size, window)
-    except BenchError as error:
-        say(f"fastframe bench echo: {error}")
-        return 1
-    report["bars"] = echo_verdicts(report)
-    print_echo(report)
-    return save(args, report, echo_markdown)
+def main(argv: list[str]) -> int:
+    """Run the command and return its exit status."""
+    return run(FAMILY, argv)
 
 
-def parse(argv: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="fastframe bench echo",
-        description="Measure what an echo of a frame costs a server: ours each way on each loop, beside asyncio's streams,"
-        " Twisted, socketserver, picows, C, Go and tokio.",
-        epilog="example: fastframe bench echo --only c,callback --sizes 64,16KiB --json echo.json",
-    )
-    parser.add_argument("--quick", action="store_true", help="three sizes and short turns: half a minute, once all is compiled")
+def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--only", type=names_of(chosen), default=[], metavar="NAME,...", help=f"some of: {', '.join(ECHOES)}")
     parser.add_argument("--sizes", type=numbers, metavar="SIZE,...", help="of payloads (default: 64,1KiB,16KiB,1MiB)")
     parser.add_argument("--windows", type=numbers, default=WINDOWS, metavar="N,...", help="frames outstanding (default: 1,64)")
@@ -116,25 +85,34 @@ def parse(argv: list[str]) -> argparse.Namespace:
         default="steady",
         help="whether glibc keeps large blocks, or gives them back as it does when nobody tells it (default: %(default)s)",
     )
-    add_file_options(parser)
-    args = parser.parse_args(argv)
-    args.sizes = args.sizes or (QUICK_SIZES if args.quick else SIZES)
-    return args
 
 
-def numbers(text: str) -> list[int]:
-    return [whole_number(part) for part in text.split(",")]
+def measured(args: argparse.Namespace) -> Report:
+    """Let the servers race in each cell."""
+    turn_ns = QUICK_TURN_NS if args.quick else TURN_NS
+    repetitions = args.repetitions or (QUICK_REPETITIONS if args.quick else REPETITIONS)
+    environment = STEADY if args.malloc == "steady" else {}
+    client_core, server_core = two_cores()
+    report = new_report("echo", quick=args.quick, settings=settings(environment, pinned=server_core is not None))
+    report["echo"] = []
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(on_core(client_core))
+        setup = Setup(client_program(), {}, report["left_out"], turn_ns, repetitions)
+        start(setup, args.only, environment, server_core, stack)
+        report["versions"] = versions(list(setup.servers))
+        report["contenders"] = {name: ECHOES[name].kind for name in setup.servers}
+        report["does"] = {name: ECHOES[name].does for name in setup.servers}
+        for size, window in itertools.product(args.sizes or (QUICK_SIZES if args.quick else SIZES), args.windows):
+            say(f"{size_text(size)}, window {window}")
+            report["echo"] += cell_rows(setup, size, window)
+    return report
 
 
-def whole_number(text: str) -> int:
-    """Parse 64, 16KiB or 1MiB."""
-    number, scale = text, 1
-    for unit, factor in (("KiB", KIB), ("MiB", MIB)):
-        if text.endswith(unit):
-            number, scale = text.removesuffix(unit), factor
-    if not (number.isascii() and number.isdecimal()) or not 0 < int(number) * scale <= 16 * MIB:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 16MiB")
-    return int(number) * scale
+def settings(environment: dict[str, str], *, pinned: bool) -> dict[str, str]:
+    return {
+        "cores_used": "one for the servers, one for the client" if pinned else "not pinned: there is one",
+        "environment": environment_text(environment),
+    }
 
 
 def client_program() -> str:
@@ -158,21 +136,7 @@ def start(setup: Setup, only: list[str], environment: Mapping[str, str], core: i
         raise BenchError("; ".join(setup.left_out))
 
 
-def new_report(environment: Mapping[str, str], *, pinned: bool) -> Row:
-    """Return a report without contenders and results."""
-    return {
-        "benchmark": "echo",
-        "machine": machine(),
-        "settings": {
-            "cores_used": "one for the servers, one for the client" if pinned else "not pinned: there is one",
-            "environment": " ".join(f"{key}={value}" for key, value in environment.items()),
-        },
-        "left_out": [],
-        "echo": [],
-    }
-
-
-def cell_rows(setup: Setup, size: int, window: int) -> list[Row]:
+def cell_rows(setup: Setup, size: int, window: int) -> list[Report]:
     """Let the servers race with payloads of one size and a window; return a row for each.
 
     Who gives wrong answers is left out of the cell; raise `BenchError` if that is one of ours.
@@ -192,7 +156,7 @@ def cell_rows(setup: Setup, size: int, window: int) -> list[Row]:
                 setup.left_out.append(reason)
         result = race(runners, setup.repetitions)
     cell = {"payload": size, "window": window}
-    return [{**cell, "contender": name, "frames": runners[name].frames, **figures(result, name, window)} for name in runners]
+    return [{**cell, "contender": name, "frames": runners[name].frames, **figures_of(result, name, window)} for name in runners]
 
 
 @contextlib.contextmanager
@@ -213,7 +177,7 @@ def client_of(echo: Echo, server: Server, speech: Speech) -> Iterator[Client]:
         yield each
 
 
-def figures(result: Race, name: str, window: int) -> Row:
+def figures_of(result: Race, name: str, window: int) -> Report:
     """Return what a row has of `name`: spreads of nanoseconds a frame, and of how many times the others' processor time."""
     everybody = list(result.cpu.turns)
     bases = everybody if ECHOES[name].kind == "ours" else everybody[:1]
@@ -224,3 +188,59 @@ def figures(result: Race, name: str, window: int) -> Row:
         "latency_ns": latency,
         "ratio": {base: result.cpu.ratio(name, base)._asdict() for base in bases},
     }
+
+
+# What is shown
+
+
+def figures(report: Report) -> Iterator[Figure]:
+    """Yield the server's processor time a message, and where there is one frame at a time, until the answer was here."""
+    base = next(iter(report["contenders"]))
+    for row in report["echo"]:
+        name = f"{cell_text(row)}, {row['contender']}"
+        ratio = row["ratio"].get(base)
+        yield Figure(name, "ns of the server's processor", Spread(**row["cpu_ns"]), Spread(**ratio) if ratio else None)
+        if row["latency_ns"]:
+            yield Figure(f"{name}, until the answer", "ns", Spread(**row["latency_ns"]["median"]))
+
+
+def charts(report: Report) -> list[Chart]:
+    """Return what each server pays for a message, in each cell and by the size of the payload."""
+    kinds = report["contenders"]
+    cells: dict[str, list[Report]] = {}
+    lines: dict[str, dict[str, list[Report]]] = {}
+    for row in report["echo"]:
+        cells.setdefault(cell_text(row), []).append(row)
+        lines.setdefault(f"window {row['window']}", {}).setdefault(row["contender"], []).append(row)
+    axis = Axis("us of the server's processor a message", "log")
+    bars = {cell: [Bar(row["contender"], kinds[row["contender"]], us(row)) for row in rows] for cell, rows in cells.items()}
+    by_size = {
+        window: [Line(name, kinds[name], [row["payload"] for row in rows], list(map(us, rows))) for name, rows in own.items()]
+        for window, own in lines.items()
+    }
+    title = "What an echo costs the server"
+    return [
+        Bars("servers", title, axis, bars, NOTE),
+        Lines("payload", f"{title}, by the size of its payload", Axis("payload", "sizes"), axis, by_size, NOTE),
+    ]
+
+
+def us(row: Report) -> Spread:
+    return Spread(*(ns / 1000 for ns in row["cpu_ns"].values()))
+
+
+NOTE: Final = "Less is better. The servers alternate on one core; medians of turns, and the quartiles."
+FAMILY: Final = Family(
+    "echo",
+    summary="the echo server",
+    description="Measure what an echo of a frame costs a server: ours each way on each loop, beside asyncio's streams,"
+    " Twisted, socketserver, picows, C, Go and tokio.",
+    example="echo --only c,callback --sizes 64,16KiB --json echo.json",
+    introduction=ECHO_INTRODUCTION,
+    add_options=add_options,
+    measure=measured,
+    bars=echo_verdicts,
+    tables=echo_tables,
+    figures=figures,
+    charts=charts,
+)

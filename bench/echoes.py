@@ -15,7 +15,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
-from typing import Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from .native import c_program, go_program, tokio_program
 from .peers import picows_wire
@@ -34,13 +34,14 @@ UPGRADE: Final = (
 
 
 class Echo(NamedTuple):
-    """A contender.
+    """A contender; `does` says in a line what it does.
 
     `command()` makes the server's command line, or raises `LeftOutError`. `greet` does what comes before the first frame;
     `requests` and `answers` are the bytes that carry payloads there and back.
     """
 
     kind: Kind
+    does: str
     command: Callable[[], list[str]]
     greet: Callable[[socket.socket], None] = lambda _: None
     requests: Wire = frame
@@ -79,19 +80,34 @@ def masked(payload: bytes) -> bytes:
     return (int.from_bytes(payload) ^ int.from_bytes(mask)).to_bytes(len(payload))
 
 
+def on_loops(way: str, kind: Kind, does: str, loops: tuple[str, ...] = LOOPS, **more: Any) -> dict[str, Echo]:
+    return {f"{way}/{loop}": Echo(kind, f"{does}, on {loop}", python(way, loop), **more) for loop in loops}
+
+
 ECHOES: Final[dict[str, Echo]] = {
-    "c": Echo("native", lambda: [str(c_program("echo"))]),
-    "go": Echo("native", lambda: [str(go_program())]),
-    "tokio": Echo("native", lambda: [str(tokio_program())]),
-    **{f"{way}/{loop}": Echo("ours", python(way, loop)) for way in ("callback", "batch", "stream") for loop in LOOPS},
-    "sync": Echo("ours", python("sync")),
-    **{f"readexactly/{loop}": Echo("python", python("readexactly", loop)) for loop in LOOPS},
-    "twisted": Echo("python", python("twisted")),
-    "socketserver": Echo("python", python("socketserver")),
-    **{
-        f"picows/{loop}": Echo("python", python("picows", loop), upgrade, masked_wire, picows_wire)
-        for loop in ("asyncio", "uvloop")
-    },
+    "c": Echo("native", "one thread, epoll, no library: one recv and one send a wake-up", lambda: [str(c_program("echo"))]),
+    "go": Echo("native", "a goroutine for each connection, buffered both ways", lambda: [str(go_program())]),
+    "tokio": Echo(
+        "native",
+        "tokio-util's LengthDelimitedCodec, a task for each connection; answers that are ready leave together",
+        lambda: [str(tokio_program())],
+    ),
+    **on_loops("callback", "ours", "FrameProtocol: frames_received and send_many"),
+    **on_loops("batch", "ours", "FrameProtocol: batch_received and send_batch, no object for a frame"),
+    **on_loops("stream", "ours", "FrameStream: a task for each connection, recv and send"),
+    "sync": Echo("ours", "fastframe.sync: a thread for each connection, recv and send", python("sync")),
+    **on_loops("readexactly", "python", "asyncio's streams: two readexactly a frame, write and drain"),
+    "twisted": Echo("python", "Int32StringReceiver: stringReceived and sendString", python("twisted")),
+    "socketserver": Echo("python", "ThreadingTCPServer: two exact receptions a frame, sendall", python("socketserver")),
+    **on_loops(
+        "picows",
+        "python",
+        "WebSocket frames: on_ws_frame and send",
+        ("asyncio", "uvloop"),
+        greet=upgrade,
+        requests=masked_wire,
+        answers=picows_wire,
+    ),
 }
 
 

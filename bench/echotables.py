@@ -6,17 +6,19 @@ Markdown has the spread as well: plus and minus half of what lies between the qu
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .report import print_table, size_text
 from .tables import bars_table, print_verdicts, ratio_text, table_text
 
+if TYPE_CHECKING:
+    from .family import Table
+
 Row = dict[str, Any]
 Cell = Callable[[Row, str], str]
-Table = tuple[str, list[str], list[list[str]]]  # title, heads, rows
 
 ECHO_INTRODUCTION = (
-    "Made by `fastframe bench echo --markdown`. Each server has a process of its own and answers in turns; a figure is the"
+    "Each server has a process of its own and answers in turns; a figure is the"
     " median of the turns ± half of what lies between the quartiles. Processor time is the server's alone, as the kernel"
     " accounts for it; a ratio is taken turn by turn. x64: 64 frames outstanding. picows answers WebSocket frames, which"
     " carry the same payloads, all others u32be frames."
@@ -28,13 +30,12 @@ CONNECTIONS_INTRODUCTION = (
 )
 
 
-def echo_tables(report: Row, cpu: Cell) -> list[Table]:
-    """Return all tables; `cpu` shows the first one's cells."""
+def echo_tables(report: Row) -> list[Table]:
     base = next(iter(report["contenders"]))
     everywhere = list(dict.fromkeys((row["payload"], row["window"]) for row in report["echo"]))
     one_by_one = [cell for cell in everywhere if cell[1] == 1]
     parts = [
-        ("server's processor time, us a message", everywhere, cpu),
+        ("server's processor time, us a message", everywhere, cpu_cell),
         (f"the same, times {base}", everywhere, ratio_cell),
         ("messages a second", everywhere, rate_cell),
         ("us until the answer was here: median, 99 %", one_by_one, latency_cell),
@@ -57,12 +58,8 @@ def rows(report: Row, cells: list[tuple[int, int]], text: Cell, base: str) -> li
 
 
 def cpu_cell(row: Row, base: str) -> str:  # noqa: ARG001
-    return us_text(row["cpu_ns"]["median"])
-
-
-def cpu_and_spread_cell(row: Row, base: str) -> str:
     cpu = row["cpu_ns"]
-    return f"{cpu_cell(row, base)} ±{50 * (cpu['upper'] - cpu['lower']) / cpu['median']:.0f} %"
+    return f"{us_text(cpu['median'])} ±{50 * (cpu['upper'] - cpu['lower']) / cpu['median']:.0f} %"
 
 
 def ratio_cell(row: Row, base: str) -> str:
@@ -105,10 +102,6 @@ def about(report: Row) -> list[tuple[str, Any]]:
     return [(name, value) for name, value in everything if value != ""]
 
 
-def print_echo(report: Row) -> None:
-    print_report(report, echo_tables(report, cpu_cell))
-
-
 def print_connections(report: Row) -> None:
     print_report(report, connection_tables(report))
 
@@ -121,11 +114,6 @@ def print_report(report: Row, tables: list[Table]) -> None:
     for title, names, lines in tables:
         print_table(names, lines, title)
     print_verdicts(report)
-
-
-def echo_markdown(report: Row) -> str:
-    """Return the whole report as a page of the documentation."""
-    return page(report, "# Benchmarks: the echo server", ECHO_INTRODUCTION, echo_tables(report, cpu_and_spread_cell))
 
 
 def connections_markdown(report: Row) -> str:

@@ -18,6 +18,10 @@ Wire = Callable[[list[bytes]], bytes]
 T = TypeVar("T")
 
 
+class BenchError(Exception):
+    """A measurement cannot be made; the text says why in one line."""
+
+
 class LeftOutError(Exception):
     """A contender cannot take part; the text says which and why, in one line."""
 

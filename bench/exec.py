@@ -20,16 +20,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from .echo import STEADY, whole_number
-from .entry import LeftOutError
+from .command import ended_by_signals
+from .entry import BenchError, LeftOutError
 from .execends import Answer, Job
 from .execs import CONTENDERS, Runs, chosen, versions
 from .exectables import exec_markdown, print_exec
-from .measure import Results, machine, spread
+from .machine import STEADY, machine
+from .measure import Results, spread
+from .options import file_size, names_of, whole_number
 from .pairs import family
-from .processes import BenchError
-from .report import add_file_options, names_of, save, say, size_text
-from .transfer import ended_by_signals, file_size
+from .report import add_file_options, save, say, size_text
 
 MIB: Final = 1 << 20
 TURNS, QUICK_TURNS = 11, 3

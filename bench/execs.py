@@ -21,11 +21,11 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO, Any, Final, Literal, NamedTuple, Protocol
 
-from .entry import LeftOutError, choose
+from .entry import BenchError, LeftOutError, choose
 from .execends import Answer, Job
 from .othertransfers import SSH_OPTIONS, program, sshd
 from .pairs import READY, exchange, hear, talking
-from .processes import BenchError, serving
+from .processes import serving
 
 # "base": what they are compared with. "local": the command is the client's own child. "ours": this project's server.
 Kind = Literal["base", "local", "ours", "remote"]

@@ -6,11 +6,14 @@ times, so that 2.00x takes twice as long.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from .echotables import Table, page, print_report
+from .echotables import page, print_report
 from .report import size_text
 from .tables import ratio_text
+
+if TYPE_CHECKING:
+    from .family import Table
 
 Row = dict[str, Any]
 

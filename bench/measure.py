@@ -1,26 +1,28 @@
-"""The one measuring core: contenders take turns in one process, and each turn is compared with the base's turn beside it.
+"""The one measuring core: contenders take turns, and each turn is compared with the base's turn beside it.
 
 Machines are shared and noisy, and they drift: a median over turns and a ratio taken pair by pair hold where a mean of one
-contender's times, divided by a mean of another's a minute later, does not. Every benchmark measures with `measure`.
+contender's times, divided by a mean of another's a minute later, does not. Every benchmark has its turns from `take_turns`, and
+`Results` makes medians and ratios of them; `measure` is both for what runs in this process.
+
+What a process uses of the processor is asked of the kernel (`cpu_ns`), and where there are cores for it, the two sides of a
+connection have one each (`two_cores`, `on_core`).
 """
 
 from __future__ import annotations
 
-import ctypes
-import datetime
 import gc
 import os
-import platform
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
-import fastframe
+from .entry import BenchError
 
-STEADY_MEMCPY = "GLIBC_TUNABLES=glibc.cpu.x86_rep_movsb_threshold=0x10000000"
+CPU_CLOCK: Final = 2  # CPUCLOCK_SCHED: exact, where the others count ticks
+
+T = TypeVar("T")
 
 
 class Spread(NamedTuple):
@@ -58,20 +60,45 @@ def measure(
     call should take a millisecond or more, since reading the clock costs up to 1 us. `clock`: the time on the processor, unless
     told; right for what never waits, and deaf to other processes.
     """
-    turns: dict[str, list[float]] = {name: [] for name in contenders}
-    order = list(contenders)
-    units_of = dict.fromkeys(order, units) if isinstance(units, int) else units
+    units_of = dict.fromkeys(contenders, units) if isinstance(units, int) else units
+
+    def timed(name: str) -> Callable[[], float]:
+        work, unit = contenders[name], units_of[name]
+
+        def turn() -> float:
+            start = clock()
+            work()
+            return max(1, clock() - start) / unit
+
+        return turn
+
     with quiet():
         for work in contenders.values():
             work()
-        for _ in range(repetitions):
-            for name in order:
-                work = contenders[name]
-                start = clock()
-                work()
-                turns[name].append(max(1, clock() - start) / units_of[name])
-            order.append(order.pop(0))  # nobody always runs in the cache that the same neighbour left behind
-    return Results(turns)
+        return Results(take_turns({name: timed(name) for name in contenders}, repetitions))
+
+
+def take_turns(
+    players: Mapping[str, Callable[[], T]], repetitions: int, forgive: Callable[[str, BenchError], None] | None = None
+) -> dict[str, list[T]]:
+    """Have each play once in each of `repetitions` turns; return what it gave in each, by name.
+
+    Who raises `BenchError` is handed to `forgive`, if that is given, and has no part in the rest nor in what is returned.
+    """
+    turns: dict[str, list[T]] = {name: [] for name in players}
+    order = list(players)
+    for _ in range(repetitions):
+        for name in list(order):
+            try:
+                turns[name].append(players[name]())
+            except BenchError as error:
+                if forgive is None:
+                    raise
+                forgive(name, error)
+                order.remove(name)
+                del turns[name]
+        order = order[1:] + order[:1]  # nobody always runs in the cache that the same neighbour left behind
+    return turns
 
 
 def spread(values: list[float]) -> Spread:
@@ -106,49 +133,29 @@ def raise_malloc_thresholds() -> None:
     del block
 
 
-def memcpy_stumble() -> float:
-    """Return how many times longer a copy of 16 KiB takes if it goes 16 bytes further into its page than where it comes from.
+def cpu_ns(pid: int) -> int:
+    """Return the time that all threads of a process have had on the processor, ended ones included, in nanoseconds.
 
-    1 where all is well. About 20 on AMD Zen 3 and 4 with glibc before 2.39 (sourceware.org/bugzilla/show_bug.cgi?id=30994):
-    there one copy in 130 of random alignment falls into the hole, and figures for payloads of 4 KiB and more are a matter of
-    luck, for every contender. `STEADY_MEMCPY` in the environment, when Python starts, avoids it.
+    Raise OSError once it has ended.
     """
-    length, page = 16 << 10, 4096
-    source, target = ctypes.create_string_buffer(length + page), ctypes.create_string_buffer(length + 2 * page)
-    start = ctypes.addressof(source)
-    aligned = ctypes.addressof(target) + (start - ctypes.addressof(target)) % page
-
-    def copy(to: int) -> None:
-        for _ in range(50):
-            ctypes.memmove(to, start, length)
-
-    results = measure({"aligned": lambda: copy(aligned), "further": lambda: copy(aligned + 16)}, 5)
-    return results.ratio("further", "aligned").median
+    return time.clock_gettime_ns(~pid << 3 | CPU_CLOCK)  # as clock_getcpuclockid(3) makes it
 
 
-def machine() -> dict[str, Any]:
-    """Return what a result depends on and what it cannot be read without."""
-    return {
-        "cpu": cpu_model(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "kernel": f"{platform.system()} {platform.release()} {platform.machine()}",
-        "python": f"{platform.python_implementation()} {platform.python_version()}",
-        "compiler": platform.python_compiler(),
-        "libc": " ".join(platform.libc_ver()),
-        "glibc_tunables": os.environ.get("GLIBC_TUNABLES", ""),
-        "memcpy_stumble": round(memcpy_stumble(), 1),
-        "fastframe": fastframe.__version__,
-        "implementation": fastframe.IMPLEMENTATION,
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    }
+def two_cores() -> tuple[int | None, int | None]:
+    """Return one core for clients and one for servers, or None for both where there is but one."""
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    return (cores[0], cores[1]) if len(cores) > 1 else (None, None)
 
 
-def cpu_model() -> str:
+@contextmanager
+def on_core(core: int | None) -> Iterator[None]:
+    """Let what is started here run on this core alone; None: wherever the kernel likes."""
+    if core is None:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
     try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() == "model name":
-                return value.strip()
-    except OSError:
-        pass  # not Linux
-    return platform.processor() or "unknown"
+        yield
+    finally:
+        os.sched_setaffinity(0, before)

@@ -19,9 +19,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Final
 
-from .entry import LeftOutError
+from .entry import BenchError, LeftOutError
 from .pairs import PATIENCE, Folders, Job, Pair, Runs, Turn, Use, exchange, peak, talking
-from .processes import BenchError, ending
+from .processes import ending
 
 LOOK_SECONDS: Final = 0.01  # between two looks at the memory of a socat, which takes all that it needs at its start
 SBIN: Final = ("/usr/sbin", "/usr/local/sbin", "/sbin")  # where sshd is, and where a user's PATH does not go

@@ -18,7 +18,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Final, Literal, NamedTuple, Protocol
 
-from .processes import CPU_CLOCK, BenchError, ending
+from .entry import BenchError
+from .measure import cpu_ns
+from .processes import ending
 
 PATIENCE: Final = 300.0  # seconds for a transfer: 2 GiB in chunks of 1 KiB took 40 on a busy machine
 RECEIVED: Final = "received"  # what the copy is called
@@ -111,11 +113,11 @@ class End:
         members = family(self.pid)
         for member in members:
             forget_peak(member)
-        self.cpu = {member: cpu_ns(member) for member in members}
+        self.cpu = {member: cpu_ns_or_none(member) for member in members}
 
     def use(self) -> Use:
         members = family(self.pid)
-        cpu = sum(cpu_ns(member) - self.cpu.get(member, 0) for member in members)
+        cpu = sum(cpu_ns_or_none(member) - self.cpu.get(member, 0) for member in members)
         memory = sum(map(peak, members))
         return Use(cpu, memory, memory - self.idle)
 
@@ -132,9 +134,9 @@ def family(pid: int) -> list[int]:
     return found
 
 
-def cpu_ns(pid: int) -> int:
+def cpu_ns_or_none(pid: int) -> int:
     try:
-        return time.clock_gettime_ns(~pid << 3 | CPU_CLOCK)  # as clock_getcpuclockid(3) makes it
+        return cpu_ns(pid)
     except OSError:
         return 0  # it has just ended
 

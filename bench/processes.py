@@ -11,19 +11,14 @@ import os
 import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from .entry import LeftOutError
+from .entry import BenchError, LeftOutError
+from .measure import cpu_ns, on_core
 
 LISTENING: Final = "listening on 127.0.0.1:"
-CPU_CLOCK: Final = 2  # CPUCLOCK_SCHED: exact, where the others count ticks
-
-
-class BenchError(Exception):
-    """A measurement cannot be made; the text says why in one line."""
 
 
 class Turn(NamedTuple):
@@ -43,8 +38,7 @@ class Server:
 
     def cpu_ns(self) -> int:
         """Return the time that all its threads have had on the processor, in nanoseconds."""
-        clock = ~self.process.pid << 3 | CPU_CLOCK  # as clock_getcpuclockid(3) makes it
-        return time.clock_gettime_ns(clock)
+        return cpu_ns(self.process.pid)
 
     def memory(self) -> int:
         """Return its own memory in bytes: what it shares with others counts in part."""
@@ -111,23 +105,3 @@ def ending(process: subprocess.Popen[Any]) -> Iterator[None]:
         yield
     finally:
         process.kill()
-
-
-def two_cores() -> tuple[int | None, int | None]:
-    """Return one core for clients and one for servers, or None for both where there is but one."""
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-    return (cores[0], cores[1]) if len(cores) > 1 else (None, None)
-
-
-@contextlib.contextmanager
-def on_core(core: int | None) -> Iterator[None]:
-    """Let what is started here run on this core alone; None: wherever the kernel likes."""
-    if core is None:
-        yield
-        return
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {core})
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)

@@ -6,10 +6,10 @@ every fast server. A slow server gets fewer frames, so that each has turns of ab
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
-from .measure import Results
+from .measure import Results, take_turns
 
 if TYPE_CHECKING:
     from .processes import Server, Turn
@@ -54,16 +54,15 @@ def runner(server: Server, client: Runs, window: int, turn_ns: int) -> Runner:
 
 def race(runners: Mapping[str, Runner], repetitions: int) -> Race:
     """Have each run once in each of `repetitions` turns; raise `BenchError` for an answer that is not what it should be."""
-    result = Race(*(Results({name: [] for name in runners}) for _ in Race._fields))
-    order = list(runners)
-    for _ in range(repetitions):
-        for name in order:
-            server, client, frames = runners[name]
-            before = server.cpu_ns()
-            turn = client.run(frames)
-            result.cpu.turns[name].append(max(1, server.cpu_ns() - before) / frames)
-            result.wall.turns[name].append(turn.ns / frames)
-            result.median.turns[name].append(turn.median)
-            result.slow.turns[name].append(turn.slow)
-        order.append(order.pop(0))  # nobody always follows the same neighbour
-    return result
+
+    def player(each: Runner) -> Callable[[], tuple[float, float, int, int]]:
+        def play() -> tuple[float, float, int, int]:
+            before = each.server.cpu_ns()
+            turn = each.client.run(each.frames)
+            cpu = max(1, each.server.cpu_ns() - before)
+            return cpu / each.frames, turn.ns / each.frames, turn.median, turn.slow
+
+        return play
+
+    took = take_turns({name: player(each) for name, each in runners.items()}, repetitions)
+    return Race(*(Results({name: [turn[at] for turn in turns] for name, turns in took.items()}) for at in range(4)))

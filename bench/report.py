@@ -114,20 +114,6 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def names_of(chosen: Callable[[list[str]], object]) -> Callable[[str], list[str]]:
-    """Return a parser of NAME,... that `chosen` raises ValueError for if one of them names nobody."""
-
-    def names(text: str) -> list[str]:
-        parts = text.split(",")
-        try:
-            chosen(parts)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
-        return parts
-
-    return names
-
-
 def add_file_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything to FILE, quartiles and machine included")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables to FILE")

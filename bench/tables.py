@@ -7,10 +7,10 @@ plus and minus half of what lies between the quartiles, in percent.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from .measure import STEADY_MEMCPY
+from .machine import STEADY_MEMCPY
 from .report import size_text
 
 Row = dict[str, Any]
@@ -170,7 +170,7 @@ def bars_table(report: Row) -> str:
     return table_text(["", "median", "worst", "worst cell", "reached"], rows)
 
 
-def table_text(heads: list[str], rows: list[list[str]]) -> str:
+def table_text(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [heads, ["---"] * 2 + ["---:"] * (len(heads) - 2), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 

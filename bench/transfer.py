@@ -16,8 +16,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import re
-import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -27,12 +25,13 @@ from typing import Any, Final, NamedTuple
 from fastframe.servers import digests
 
 from .bars import transfer_verdicts
-from .echo import STEADY, numbers, whole_number
-from .entry import LeftOutError
-from .measure import Results, machine, spread
+from .command import ended_by_signals
+from .entry import BenchError, LeftOutError
+from .machine import STEADY, machine
+from .measure import Results, spread
+from .options import file_size, names_of, numbers, whole_number
 from .pairs import Direction, Folders, Job, Runs, Sink, Turn
-from .processes import BenchError
-from .report import add_file_options, names_of, save, say, size_text
+from .report import add_file_options, save, say, size_text
 from .transferfiles import SOURCE, WARM, check, check_room, clear, make_files
 from .transfers import ANYHOW, CONTENDERS, DIGESTS, chosen, missing_digests, versions
 from .transfertables import print_transfer, transfer_markdown
@@ -115,14 +114,6 @@ def parse(argv: list[str]) -> argparse.Namespace:
     return args
 
 
-def file_size(text: str) -> int:
-    """Parse 64, 16KiB, 1MiB or 2GiB."""
-    found = re.fullmatch("([1-9][0-9]{0,8})(KiB|MiB|GiB|)", text)
-    if not found:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 300MiB or 2GiB")
-    return int(found[1]) * {"": 1, "KiB": KIB, "MiB": MIB, "GiB": GIB}[found[2]]
-
-
 def new_report(args: argparse.Namespace) -> Row:
     """Return a report without contenders and results."""
     return {
@@ -137,21 +128,6 @@ def new_report(args: argparse.Namespace) -> Row:
         "left_out": [],
         "transfer": [],
     }
-
-
-@contextlib.contextmanager
-def ended_by_signals() -> Iterator[None]:
-    """Have SIGTERM and SIGHUP unwind as Ctrl-C does, so that gigabytes of memory do not stay behind as files."""
-
-    def interrupt(number: int, frame: object) -> None:  # noqa: ARG001  what handlers get
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def start(only: list[str], folders: Folders, left_out: list[str], stack: contextlib.ExitStack) -> dict[str, Runs]:

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from .entry import BenchError
 from .pairs import RECEIVED, Folders, Job
-from .processes import BenchError
 
 SOURCE, WARM = "source", "warm"  # the file that is timed, and the small one before it
 BLOCK: Final = 1 << 20

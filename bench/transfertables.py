@@ -6,11 +6,14 @@ that 2.00x is half as fast.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .echotables import Table, page, print_report
+from .echotables import page, print_report
 from .report import size_text
 from .tables import ratio_text
+
+if TYPE_CHECKING:
+    from .family import Table
 
 Row = dict[str, Any]
 

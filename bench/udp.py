@@ -29,7 +29,8 @@ from fastframe import datagram
 from fastframe.servers.echo_udp import HEAD_LENGTH, PING
 
 from .entry import LeftOutError
-from .measure import Results, machine, quiet, spread
+from .machine import machine
+from .measure import Results, cpu_ns, quiet, spread
 from .report import size_text
 from .tables import table_text
 from .udp_servers import SERVERS, UdpServer
@@ -56,8 +57,7 @@ class Running:
     sock: datagram.DatagramSocket
 
     def cpu_ns(self) -> int:
-        """Return the processor time of all its threads: Linux's clock of a process, as clock_getcpuclockid(3) makes it."""
-        return time.clock_gettime_ns((~self.pid << 3) | 2)
+        return cpu_ns(self.pid)
 
 
 @dataclass

@@ -10,8 +10,7 @@ import pytest
 from fastframe.bench import chat, chats, connections, otherchats
 from fastframe.bench.chat import Started, Turn
 from fastframe.bench.chats import Heard
-from fastframe.bench.entry import LeftOutError
-from fastframe.bench.processes import BenchError
+from fastframe.bench.entry import BenchError, LeftOutError
 
 MS = 1_000_000
 

@@ -10,8 +10,8 @@ import pytest
 
 from fastframe.bench import chats
 from fastframe.bench.chats import Crowd, bare, event, heard_from_ours, heard_from_websocket, is_served, say_ours
+from fastframe.bench.entry import BenchError
 from fastframe.bench.peers import picows_wire
-from fastframe.bench.processes import BenchError
 from fastframe.bench.workloads import frame
 from fastframe.servers import messages
 

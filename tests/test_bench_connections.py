@@ -10,7 +10,7 @@ import pytest
 
 from fastframe.bench import connections, echo
 from fastframe.bench.echoes import ECHOES, Echo
-from fastframe.bench.processes import BenchError
+from fastframe.bench.entry import BenchError
 
 SHORT = {"turn_ns": 100_000}
 
@@ -69,7 +69,7 @@ while True:
             key.fileobj.close()
 """
     setup = connections.Setup(echo.client_program(), 50, None, None, 100_000, 1)
-    row = connections.measured(Echo("ours", lambda: [sys.executable, "-c", code]), setup)
+    row = connections.measured(Echo("ours", "", lambda: [sys.executable, "-c", code]), setup)
     assert 80_000 < row["bytes"] < 130_000
 
 
@@ -94,7 +94,7 @@ for _ in range(5):
         peer.sendall(data)
 listener.accept()[0].close()
 """
-    monkeypatch.setitem(ECHOES, "other", Echo("ours", lambda: [sys.executable, "-c", code]))
+    monkeypatch.setitem(ECHOES, "other", Echo("ours", "", lambda: [sys.executable, "-c", code]))
     monkeypatch.setattr(connections, "PATIENCE", 0.5)
     assert connections.main(["--only", "other", "--count", "9"], **SHORT) == 1
     assert "fastframe bench connections: connection 2 is not served: timed out" in capsys.readouterr().err

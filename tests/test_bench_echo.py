@@ -1,15 +1,14 @@
 """`fastframe bench echo` as a user runs it, with few servers and short turns."""
 
-import json
 import sys
 
 import pytest
 
 from fastframe.bench import echo
+from fastframe.bench.command import read_json
 from fastframe.bench.echoes import ECHOES, Echo
 from fastframe.bench.entry import LeftOutError
 
-SHORT = {"turn_ns": 200_000}
 WRONG = """
 import socket
 listener = socket.create_server(("127.0.0.1", 0))
@@ -24,8 +23,13 @@ while True:
 """
 
 
+@pytest.fixture(autouse=True)
+def short_turns(monkeypatch):
+    monkeypatch.setattr(echo, "TURN_NS", 200_000)
+
+
 def wrong(kind):
-    return Echo(kind, lambda: [sys.executable, "-c", WRONG])
+    return Echo(kind, "answers wrongly", lambda: [sys.executable, "-c", WRONG])
 
 
 def missing():
@@ -34,7 +38,7 @@ def missing():
 
 @pytest.mark.contenders
 def test_servers_race_and_the_report_has_it_all(tmp_path, capsys):
-    path, page = tmp_path / "echo.json", tmp_path / "echo.md"
+    path, page = tmp_path / "echo.json", tmp_path / "benchmarks-echo.md"
     arguments = [
         "--only",
         "c,callback/asyncio,readexactly/asyncio",
@@ -45,8 +49,8 @@ def test_servers_race_and_the_report_has_it_all(tmp_path, capsys):
         "--repetitions",
         "2",
     ]
-    assert echo.main([*arguments, "--json", str(path), "--markdown", str(page)], **SHORT) == 0
-    report = json.loads(path.read_text())
+    assert echo.main([*arguments, "--json", str(path), "--markdown", str(tmp_path)]) == 0
+    (report,) = read_json(path)
     assert report["contenders"] == {"c": "native", "callback/asyncio": "ours", "readexactly/asyncio": "python"}
     cells = {(row["payload"], row["window"]) for row in report["echo"]}
     assert cells == {(64, 1), (64, 4), (1 << 20, 1), (1 << 20, 4)}
@@ -71,18 +75,18 @@ def test_the_servers_see_glibcs_settings_or_none(tmp_path, monkeypatch):
         "import socket", "import os, socket, pathlib; pathlib.Path(os.environ['SEEN']).write_text(repr(dict(os.environ)))"
     )
     monkeypatch.setenv("SEEN", str(tmp_path / "seen"))
-    monkeypatch.setitem(ECHOES, "other", Echo("python", lambda: [sys.executable, "-c", code]))
+    monkeypatch.setitem(ECHOES, "other", Echo("python", "", lambda: [sys.executable, "-c", code]))
     for option in ("steady", "plain"):
-        assert echo.main(["--only", "c,other", "--sizes", "1", "--windows", "1", "--malloc", option], **SHORT) == 0
+        assert echo.main(["--only", "c,other", "--sizes", "1", "--windows", "1", "--malloc", option]) == 0
         assert ("MALLOC_TRIM_THRESHOLD_" in (tmp_path / "seen").read_text()) == (option == "steady")
 
 
 def test_who_is_missing_or_wrong_is_left_out_with_the_reason(capsys, tmp_path, monkeypatch):
     monkeypatch.setitem(ECHOES, "other", wrong("python"))
-    monkeypatch.setitem(ECHOES, "absent", Echo("native", missing))
+    monkeypatch.setitem(ECHOES, "absent", Echo("native", "", missing))
     path = tmp_path / "echo.json"
-    assert echo.main(["--only", "c,other,absent", "--sizes", "64", "--windows", "2", "--json", str(path)], **SHORT) == 0
-    report = json.loads(path.read_text())
+    assert echo.main(["--only", "c,other,absent", "--sizes", "64", "--windows", "2", "--json", str(path)]) == 0
+    (report,) = read_json(path)
     assert report["left_out"] == ["absent: not here", "other, 64 B, window 2: an answer is not what was sent"]
     assert [row["contender"] for row in report["echo"]] == ["c"]
     assert "left out: absent: not here" in capsys.readouterr().out
@@ -90,15 +94,15 @@ def test_who_is_missing_or_wrong_is_left_out_with_the_reason(capsys, tmp_path, m
 
 def test_a_wrong_answer_of_ours_is_a_failure(capsys, monkeypatch):
     monkeypatch.setitem(ECHOES, "other", wrong("ours"))
-    assert echo.main(["--only", "c,other", "--sizes", "64", "--windows", "2"], **SHORT) == 1
+    assert echo.main(["--only", "c,other", "--sizes", "64", "--windows", "2"]) == 1
     assert "fastframe bench echo: other, 64 B, window 2: an answer is not what was sent" in capsys.readouterr().err
 
 
 def test_nobody_or_no_client_is_a_failure(capsys, monkeypatch):
-    monkeypatch.setitem(ECHOES, "absent", Echo("native", missing))
-    assert echo.main(["--only", "absent"], **SHORT) == 1
+    monkeypatch.setitem(ECHOES, "absent", Echo("native", "", missing))
+    assert echo.main(["--only", "absent"]) == 1
     monkeypatch.setattr(echo, "c_program", lambda _: missing())
-    assert echo.main(["--only", "c"], **SHORT) == 1
+    assert echo.main(["--only", "c"]) == 1
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("fastframe")]
     assert errors == ["fastframe bench echo: absent: not here", "fastframe bench echo: the client: not here"]
 
@@ -111,5 +115,25 @@ def test_what_is_asked_wrongly_gets_status_2(arguments, capsys):
     assert arguments[1] in capsys.readouterr().err
 
 
-def test_sizes_have_units():
-    assert echo.numbers("64,16KiB,1MiB") == [64, 16384, 1048576]
+def test_each_figure_has_a_name_of_its_own_and_each_line_a_figure_for_each_size():
+    rows = [row(name, payload, window) for name in ("c", "callback/asyncio") for payload in (64, 1024) for window in (1, 64)]
+    report = {"contenders": {"c": "native", "callback/asyncio": "ours"}, "echo": rows}
+    figures = list(echo.figures(report))
+    assert len({figure.name for figure in figures}) == len(figures) == 8 + 4
+    assert figures[0] == ("64 B, window 1, c", "ns of the server's processor", (900, 1000, 1100), (0.9, 1, 1.1), "less")
+    bars, lines = echo.charts(report)
+    assert [(bar.name, bar.kind, bar.value) for bar in bars.panels["64 B, window 1"]] == [
+        ("c", "native", (0.9, 1, 1.1)),
+        ("callback/asyncio", "ours", (0.9, 1, 1.1)),
+    ]
+    assert list(lines.panels) == ["window 1", "window 64"]
+    assert [(line.name, line.x) for line in lines.panels["window 1"]] == [("c", [64, 1024]), ("callback/asyncio", [64, 1024])]
+
+
+def row(contender, payload, window):
+    spread = {"lower": 900.0, "median": 1000.0, "upper": 1100.0}
+    ratio = {base: {"lower": 0.9, "median": 1.0, "upper": 1.1} for base in ("c", "callback/asyncio")}
+    latency = {"median": spread, "slow": spread} if window == 1 else None
+    return {
+        "payload": payload, "window": window, "contender": contender, "cpu_ns": spread, "latency_ns": latency, "ratio": ratio,
+    }  # fmt: skip

@@ -3,6 +3,8 @@
 import pytest
 
 from fastframe.bench import echotables
+from fastframe.bench.command import markdown, print_report
+from fastframe.bench.echo import FAMILY as ECHO
 
 
 def spread(median):
@@ -23,6 +25,7 @@ def report(**changes):
         "settings": {"tls": "no"},
         "left_out": ["somebody: not here"],
         "contenders": {"c": "native", "callback/asyncio": "ours"},
+        "does": {"c": "one recv, one send"},
         "bars": [],
         **changes,
     }
@@ -41,22 +44,23 @@ def connections():
 
 
 def test_echo_has_a_row_for_each_server_and_a_column_for_each_cell(echo, capsys):
-    echotables.print_echo(echo)
+    print_report(ECHO, echo)
     lines = capsys.readouterr().out.splitlines()
     assert "left out: somebody: not here" in lines
     assert not any("glibc_tunables" in line for line in lines)
     words = [line.split() for line in lines]
     assert ["server", "1", "KiB", "x1", "1", "KiB", "x64"] in words
-    assert ["c", "12.3", "0.33"] in words
+    assert ["c", "12.3", "±10", "%", "0.33", "±10", "%"] in words
     ours = [line[1:] for line in words if line[:1] == ["callback/asyncio"]]
-    assert ours == [["123"], ["10.0x"], ["500,000"], ["20,", "1,235"]]
+    assert ours == [["123", "±10", "%"], ["10.0x"], ["500,000"], ["20,", "1,235"]]
 
 
 def test_echo_as_a_page_has_the_spread(echo):
-    page = echotables.echo_markdown(echo)
+    page = markdown(ECHO, echo)
     assert "| c | 12.3 ±10 % | 0.33 ±10 % |" in page
     assert "- left out: somebody: not here" in page
     assert "## The bars" not in page
+    assert "| *c* | one recv, one send |" in page
     table = page.split("times c")[1].split("##")[0]
     assert {line.count("|") for line in table.splitlines() if line} == {4}
 

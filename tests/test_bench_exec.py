@@ -11,10 +11,9 @@ import pytest
 
 from fastframe.bench import exec as command
 from fastframe.bench import execs
-from fastframe.bench.entry import LeftOutError
+from fastframe.bench.entry import BenchError, LeftOutError
 from fastframe.bench.exec import Turn
 from fastframe.bench.execends import Answer
-from fastframe.bench.processes import BenchError
 
 
 @pytest.fixture(autouse=True)

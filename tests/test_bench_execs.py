@@ -5,9 +5,8 @@ import contextlib
 import pytest
 
 from fastframe.bench import execends, execs, othertransfers
-from fastframe.bench.entry import LeftOutError
+from fastframe.bench.entry import BenchError, LeftOutError
 from fastframe.bench.execends import Job
-from fastframe.bench.processes import BenchError
 
 pytestmark = pytest.mark.contenders
 

@@ -1,12 +1,15 @@
-"""The measuring core: turns, units, ratios against a base, and what is said of the machine. Nothing here is timed."""
+"""The measuring core: turns, units, ratios against a base, who runs where. Nothing here is timed."""
 
+import functools
 import gc
 import itertools
-import json
+import os
+import time
 
 import pytest
 
 from fastframe.bench import measure
+from fastframe.bench.entry import BenchError
 
 
 def steps(*durations):
@@ -49,8 +52,44 @@ def test_no_garbage_is_collected_meanwhile_and_it_is_as_before_afterwards():
     assert gc.isenabled()
 
 
-def test_machine_says_everything_and_fits_in_json():
-    machine = measure.machine()
-    assert json.loads(json.dumps(machine)) == machine
-    assert all(machine[key] for key in ("cpu", "cores", "kernel", "python", "compiler", "fastframe", "implementation", "date"))
-    assert machine["memcpy_stumble"] > 0
+def test_who_fails_is_forgiven_and_has_no_part_in_the_rest():
+    played, forgiven = [], []
+
+    def play(name):
+        played.append(name)
+        if played.count("b") == 2 and name == "b":
+            raise BenchError("no more")
+        return len(played)
+
+    players = {name: functools.partial(play, name) for name in "abc"}
+    turns = measure.take_turns(players, 3, lambda name, error: forgiven.append((name, str(error))))
+    assert "".join(played) == "abc" + "bca" + "ac"
+    assert turns == {"a": [1, 6, 7], "c": [3, 5, 8]}
+    assert forgiven == [("b", "no more")]
+    played.clear()
+    with pytest.raises(BenchError, match="no more"):
+        measure.take_turns(players, 2)
+
+
+def test_the_kernel_is_asked_for_the_time_of_a_process():
+    before = measure.cpu_ns(os.getpid())
+    while time.process_time_ns() < 1000:
+        pass
+    assert 0 < before < measure.cpu_ns(os.getpid())
+    with pytest.raises(OSError, match="Invalid argument"):
+        measure.cpu_ns(1 << 22)  # no process has such a number
+
+
+def test_two_cores_where_there_are_two(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5, 7})
+    assert measure.two_cores() == (3, 5)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3})
+    assert measure.two_cores() == (None, None)
+
+
+def test_what_is_started_on_a_core_runs_there():
+    cores = os.sched_getaffinity(0)
+    with measure.on_core(min(cores)):
+        assert os.sched_getaffinity(0) == {min(cores)}
+    with measure.on_core(None):
+        assert os.sched_getaffinity(0) == cores

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from fastframe.bench import pairs
-from fastframe.bench.processes import BenchError
+from fastframe.bench.entry import BenchError
 
 JOB = pairs.Job("get", "file", "source", 10)
 WORKS_IN_A_CHILD = """

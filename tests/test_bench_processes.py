@@ -177,10 +177,3 @@ def test_a_client_that_is_asked_wrongly_says_how_it_is_used(tmp_path):
         pytest.raises(processes.BenchError, match="usage: client SOCKET"),
     ):
         client.run(1)
-
-
-def test_two_cores_where_there_are_two(monkeypatch):
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5, 7})
-    assert processes.two_cores() == (3, 5)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3})
-    assert processes.two_cores() == (None, None)

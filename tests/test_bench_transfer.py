@@ -10,9 +10,8 @@ import sys
 import pytest
 
 from fastframe.bench import transfer, transfers
-from fastframe.bench.entry import LeftOutError
+from fastframe.bench.entry import BenchError, LeftOutError
 from fastframe.bench.pairs import Turn, Use
-from fastframe.bench.processes import BenchError
 
 TINY = ["--size", "300KiB", "--chunks", "4KiB,1MiB", "--repetitions", "2"]
 

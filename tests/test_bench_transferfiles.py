@@ -3,8 +3,8 @@
 import pytest
 
 from fastframe.bench import transferfiles
+from fastframe.bench.entry import BenchError
 from fastframe.bench.pairs import RECEIVED, Job
-from fastframe.bench.processes import BenchError
 
 MIB = 1 << 20
 

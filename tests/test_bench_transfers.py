@@ -7,9 +7,8 @@ import sys
 import pytest
 
 from fastframe.bench import othertransfers, transferfiles, transfers
-from fastframe.bench.entry import LeftOutError
+from fastframe.bench.entry import BenchError, LeftOutError
 from fastframe.bench.pairs import Job
-from fastframe.bench.processes import BenchError
 
 pytestmark = pytest.mark.contenders
 

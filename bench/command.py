@@ -1,0 +1,148 @@
+"""What every benchmark's command does: options, the run, tables on the terminal, files.
+
+What is written and shown is made of reports alone, so that it can be made again of a file (`read_json`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from .entry import BenchError
+from .report import print_table, say
+from .tables import bars_table, print_verdicts, table_text
+
+if TYPE_CHECKING:
+    from .family import Family, Report
+
+FILE_FORMAT: Final = 1  # of the JSON files; another number where an old file would be misread
+
+
+def run(family: Family, argv: Sequence[str]) -> int:
+    """Run a family's command and return its exit status."""
+    args = parse(family, argv)
+    try:
+        report = measured(family, args)
+    except (BenchError, OSError) as error:
+        say(f"fastframe bench {family.name}: {error}")
+        return 1
+    print_report(family, report)
+    return save(args, [(family, report)])
+
+
+def parse(family: Family, argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog=f"fastframe bench {family.name}",
+        description=family.description,
+        epilog=f"example: fastframe bench {family.example}",
+    )
+    add_quick_option(parser)
+    family.add_options(parser)
+    add_file_options(parser)
+    return parser.parse_args(argv)
+
+
+def add_quick_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--quick", action="store_true", help="fewer cells, shorter turns: under 30 s, once all is compiled")
+
+
+def measured(family: Family, args: argparse.Namespace) -> Report:
+    """Return the whole report; a signal that ends the process has everything that was started cleaned up."""
+    with ended_by_signals():
+        report = family.measure(args)
+    report["bars"] = family.bars(report)
+    return report
+
+
+@contextlib.contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Have SIGTERM and SIGHUP unwind as Ctrl-C does, so that no server and no gigabytes of files stay behind."""
+
+    def interrupt(number: int, frame: object) -> None:  # noqa: ARG001  what handlers get
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+# Files
+
+
+def add_file_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything to FILE, quartiles and machine included")
+    parser.add_argument("--markdown", type=Path, metavar="FOLDER", help="write a page of tables for each family to FOLDER")
+
+
+def save(args: argparse.Namespace, results: Sequence[tuple[Family, Report]]) -> int:
+    """Write the files that were asked for; return the exit status, and say it in one line if that cannot be done."""
+    try:
+        if args.json:
+            write_json(args.json, [report for _, report in results])
+        if args.markdown:
+            args.markdown.mkdir(parents=True, exist_ok=True)
+            for family, report in results:
+                (args.markdown / f"benchmarks-{family.name}.md").write_text(markdown(family, report), encoding="utf-8")
+    except OSError as error:
+        say(f"fastframe bench: {error}")
+        return 1
+    return 0
+
+
+def write_json(path: Path, reports: Sequence[Report]) -> None:
+    path.write_text(json.dumps({"fastframe_bench": FILE_FORMAT, "reports": reports}, indent=1) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> list[Report]:
+    """Return the reports in a file; raise `BenchError` if it is none of ours, OSError if it cannot be read."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["fastframe_bench"] != FILE_FORMAT:
+            raise BenchError(f"{path} has format {content['fastframe_bench']}, this is {FILE_FORMAT}: measure again")
+        reports: list[Report] = content["reports"]
+    except (ValueError, TypeError, KeyError):
+        raise BenchError(f"{path} was not written by fastframe bench --json") from None
+    return reports
+
+
+# Tables, on the terminal and in Markdown
+
+
+def about(report: Report) -> list[tuple[str, str]]:
+    """Return what the figures depend on, by name."""
+    everything = [*report["machine"].items(), *report["versions"].items(), *report["settings"].items()]
+    return [(name, str(value)) for name, value in everything if value != ""]
+
+
+def print_report(family: Family, report: Report) -> None:
+    for key, value in about(report):
+        print(f"{key + ':':<19}{value}")
+    for reason in report["left_out"]:
+        print("left out:", reason)
+    for title, heads, rows in family.tables(report):
+        print_table(heads, rows, title)
+    print_verdicts(report)
+    sys.stdout.flush()
+
+
+def markdown(family: Family, report: Report) -> str:
+    """Return the whole report as a page of the documentation."""
+    parts = [f"# Benchmarks: {family.summary}", f"Made by `fastframe bench {family.name} --markdown`. {family.introduction}"]
+    parts.append(table_text(["", ""], [[name, value] for name, value in about(report)]))
+    parts.append("\n".join(f"- left out: {reason}" for reason in report["left_out"]))
+    for title, heads, rows in family.tables(report):
+        parts += [f"## {title[0].upper()}{title[1:]}", table_text(heads, rows)]
+    if report["bars"]:
+        parts += ["## The bars", bars_table(report)]
+    if report["does"]:
+        parts += ["## Who takes part", table_text(["", ""], [[f"*{name}*", does] for name, does in report["does"].items()])]
+    return "\n\n".join(part for part in parts if part) + "\n"
