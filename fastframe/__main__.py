@@ -25,6 +25,8 @@ COMMANDS = {
     "chat": ("fastframe.servers.chat_command", "chat_main", "be in a room of a chat server"),
     "serve tutorial": ("fastframe.servers.tutorial", "serve_main", "the programs of the socket tutorials, without their bugs"),
     "tutorial": ("fastframe.servers.tutorial", "client_main", "the clients of these programs"),
+    "bench": ("fastframe.bench.families", "main", "all benchmarks, beside their peers, into one report"),
+    "bench compare": ("fastframe.bench.compare", "main", "what got slower from one run of the benchmarks to another"),
     "bench codec": ("fastframe.bench.codec", "main", "time the codec beside the physical limit and its peers"),
     "bench echo": ("fastframe.bench.echo", "main", "what an echo costs a server, beside its peers and one in C"),
     "bench transfer": ("fastframe.bench.transfer", "main", "how fast a file gets through, by chunk size and digest"),

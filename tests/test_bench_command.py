@@ -1,0 +1,74 @@
+"""What every benchmark's command does with its options, its files and signals; with a family that measures nothing."""
+
+import signal
+
+import pytest
+
+from fastframe.bench import command
+from fastframe.bench.entry import BenchError
+from fastframe.bench.family import Family, new_report
+
+
+def made_up(measure=lambda args: new_report("nothing", quick=args.quick, settings={"asked": args.asked})):
+    return Family(
+        "nothing",
+        "nothing at all",
+        "Measure nothing.",
+        "nothing --asked 1",
+        "There is nothing to see.",
+        lambda parser: parser.add_argument("--asked"),
+        measure,
+        lambda report: [],
+        lambda report: [("what it is", ["", "a figure"], [["nothing", "0"]])],
+        lambda report: iter(()),
+        lambda report: [],
+    )
+
+
+def test_a_family_runs_and_everything_is_written_and_shown(tmp_path, capsys):
+    path = tmp_path / "a.json"
+    assert (
+        command.run(made_up(), ["--quick", "--asked", "1", "--json", str(path), "--markdown", str(tmp_path / "new" / "pages")])
+        == 0
+    )
+    (report,) = command.read_json(path)
+    assert (report["benchmark"], report["quick"], report["settings"], report["bars"]) == ("nothing", True, {"asked": "1"}, [])
+    out = capsys.readouterr().out
+    assert "what it is" in out
+    assert "asked:" in out
+    page = (tmp_path / "new" / "pages" / "benchmarks-nothing.md").read_text()
+    assert page.startswith(
+        "# Benchmarks: nothing at all\n\nMade by `fastframe bench nothing --markdown`. There is nothing to see."
+    )
+    assert "| nothing | 0 |" in page
+
+
+def test_a_file_that_cannot_be_written_is_a_failure_in_one_line(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    for option, where in (("--json", tmp_path), ("--markdown", tmp_path / "file"), ("--json", tmp_path / "none" / "a.json")):
+        assert command.run(made_up(), [option, str(where)]) == 1
+        (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("fastframe bench")]
+        assert str(where) in line
+
+
+@pytest.mark.parametrize("error", [BenchError("not here"), OSError("not here")])
+def test_what_cannot_be_measured_is_a_failure_in_one_line(error, capsys):
+    def fail(args):
+        raise error
+
+    assert command.run(made_up(fail), []) == 1
+    assert capsys.readouterr().err == "fastframe bench nothing: not here\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_unwinds(number):
+    before = signal.getsignal(number)
+    with pytest.raises(KeyboardInterrupt), command.ended_by_signals():
+        signal.raise_signal(number)
+    assert signal.getsignal(number) == before
+
+
+def test_help_has_an_example(capsys):
+    with pytest.raises(SystemExit):
+        command.parse(made_up(), ["--help"])
+    assert "example: fastframe bench nothing --asked 1" in " ".join(capsys.readouterr().out.split())
