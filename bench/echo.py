@@ -199,9 +199,11 @@ def figures(report: Report) -> Iterator[Figure]:
     for row in report["echo"]:
         name = f"{cell_text(row)}, {row['contender']}"
         ratio = row["ratio"].get(base)
-        yield Figure(name, "ns of the server's processor", Spread(**row["cpu_ns"]), Spread(**ratio) if ratio else None)
+        paired = Spread(**ratio) if ratio else None
+        yield Figure(name, "ns of the server's processor", Spread(**row["cpu_ns"]), paired, row["contender"])
         if row["latency_ns"]:
-            yield Figure(f"{name}, until the answer", "ns", Spread(**row["latency_ns"]["median"]))
+            answered = Spread(**row["latency_ns"]["median"])
+            yield Figure(f"{name}, until the answer", "ns", answered, None, row["contender"])
 
 
 def charts(report: Report) -> list[Chart]:

@@ -32,13 +32,15 @@ class Figure(NamedTuple):
     """One thing that was measured, of one contender in one cell.
 
     `name` is the same in every run and no other figure of the report has it: "decode, 64 B in chunks of 64 KiB, compiled".
-    `ratio` is that to the base of the same turn, where there is one: what else the machine does slows both down.
+    `ratio` is that to the base of the same turn, where there is one: what else the machine does slows both down. `contender`:
+    who was measured, so that what changed by itself tells of the noise.
     """
 
     name: str
     unit: str  # "ns a frame"
     value: Spread
     ratio: Spread | None = None
+    contender: str = ""
     better: Literal["less", "more"] = "less"
 
 

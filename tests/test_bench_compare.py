@@ -10,11 +10,11 @@ from fastframe.bench.family import Figure
 from fastframe.bench.measure import Spread
 
 
-def figure(median, ratio=None, better="less", width=0.01):
+def figure(median, ratio=None, better="less", width=0.01, contender="own"):
     def around(value):
         return Spread(value * (1 - width), value, value * (1 + width))
 
-    return Figure("a cell", "ns", around(median), around(ratio) if ratio else None, better)
+    return Figure("a cell", "ns", around(median), around(ratio) if ratio else None, contender, better)
 
 
 @pytest.mark.parametrize(
@@ -33,9 +33,20 @@ def figure(median, ratio=None, better="less", width=0.01):
     ],
 )
 def test_a_change(before, after, times, verdict):
-    found = compare.change("echo", before, after, 5.0)
+    found = compare.change("echo", before, after)
     assert found.times == pytest.approx(times)
-    assert found.verdict == verdict
+    assert compare.judged(found, 1.05) == verdict
+
+
+def test_what_changes_by_itself_is_noise():
+    def changed(contender, times):
+        return compare.change("echo", figure(100, contender=contender), figure(100 * times, contender=contender))
+
+    kinds = {"c": "native", "own": "ours"}
+    controls = [changed("c", 1 + at / 100) for at in range(-10, 11)]
+    assert compare.noise_of([*controls, changed("own", 2.0)], kinds, 1.05) == pytest.approx(1 / 0.91, abs=0.01)
+    assert compare.noise_of(controls[:9], kinds, 1.05) == 1.05  # too few to tell
+    assert compare.noise_of([changed("c", 1.0)] * 20, kinds, 1.05) == 1.05
 
 
 def report(us=1.0, ratio=1.5, quick=False, window=64, **machine):
@@ -69,7 +80,7 @@ def test_two_files(compared):
     out = compared([report()], [report(ratio=1.8)])
     assert "slower" in out
     assert "echo: 64 B, window 64, callback/asyncio" in out
-    assert "1.20x  the ratio to the base" in out
+    assert "1.20x  ratio" in out
     assert "the same" in compared([report()], [report()], "--all").splitlines()[1]
     assert "slower\n" not in compared([report()], [report(ratio=1.8)], "--threshold", "25")
 

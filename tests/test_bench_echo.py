@@ -120,7 +120,7 @@ def test_each_figure_has_a_name_of_its_own_and_each_line_a_figure_for_each_size(
     report = {"contenders": {"c": "native", "callback/asyncio": "ours"}, "echo": rows}
     figures = list(echo.figures(report))
     assert len({figure.name for figure in figures}) == len(figures) == 8 + 4
-    assert figures[0] == ("64 B, window 1, c", "ns of the server's processor", (900, 1000, 1100), (0.9, 1, 1.1), "less")
+    assert figures[0] == ("64 B, window 1, c", "ns of the server's processor", (900, 1000, 1100), (0.9, 1, 1.1), "c", "less")
     bars, lines = echo.charts(report)
     assert [(bar.name, bar.kind, bar.value) for bar in bars.panels["64 B, window 1"]] == [
         ("c", "native", (0.9, 1, 1.1)),

@@ -62,8 +62,8 @@ def test_what_was_measured_is_written_before_the_next_one_is(measured, tmp_path,
         families.main(["--only", "codec,echo", "--json", str(path)])
 
 
-def test_a_family_that_there_is_not(capsys):
+def test_a_family_that_there_is_not(measured, capsys):
     with pytest.raises(SystemExit) as caught:
         families.main(["--only", "codec,nonsense"])
     assert caught.value.code == 2
-    assert "there is no 'nonsense'; there are codec," in capsys.readouterr().err
+    assert "there is no 'nonsense'; there are codec, echo, udp, startup" in capsys.readouterr().err
