@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
 
@@ -91,7 +90,8 @@ class RawStream(asyncio.Protocol):
 
     async def recv(self, most: int = BLOCK) -> bytes:
         """Return up to `most` bytes as soon as there are some; b"" at the end, which a closing server is between messages."""
-        began = time.monotonic()
+        clock = asyncio.get_running_loop().time
+        began = clock()
         with self._owing(self._server.frame_deadlines if self.in_message else self._server.idle_deadlines):
             while not (self._received or self.has_left.is_set() or (self._is_draining and not self.in_message)):
                 self._heard.clear()
@@ -102,7 +102,7 @@ class RawStream(asyncio.Protocol):
         del self._received[:most]
         self._pause_reading(False)
         if self.in_message:
-            self._note_pace(time.monotonic() - began, len(data))
+            self._note_pace(clock() - began, len(data))
         else:
             self._waited, self._came = 0.0, 0
         return data
@@ -277,7 +277,8 @@ class RawStream(asyncio.Protocol):
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(QUIET_SECONDS):
                 return await self.recv()
-        return b""
+        await asyncio.sleep(0)  # where the machine was busy, something may have come in time that nobody looked at yet
+        return await self.recv() if self._received else b""
 
     @contextlib.contextmanager
     def _owing(self, deadlines: Any) -> Iterator[None]:

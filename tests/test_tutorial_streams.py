@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import struct
+import time
 
 import pytest
+import uvloop
 from executing import until
+from peers import leaping_loop, play
 from sessions import PATIENCE, played, where
 
 from fastframe import EndOfStreamError, FrameFormat, IncompleteFrameError, aio
@@ -83,13 +86,13 @@ async def test_a_line_feed_ends_a_request_at_once(long_quiet):
 
 
 @played
-async def test_no_part_of_a_request_that_is_too_long_is_another():
+async def test_no_part_of_a_request_that_is_too_long_is_another(long_quiet):
     async with served(requests) as (_, connect):
         reader, writer = await connect()
-        writer.write(b"a" * 3000 + b"tail" * 100_000)
+        writer.write(b"a" * 3000 + b"tail" * 100_000 + b"\n")
         assert await reader.read(100) == b"too_large"
-        writer.write(b"next")
-        assert await reader.read(100) == b"4 b'next'"
+        writer.write(b"next\n")
+        assert await reader.read(100) == b"5 b'next'"
 
 
 @played
@@ -253,8 +256,7 @@ async def test_a_trickle_is_cut(handler):
         await until(lambda: not server.connections)
 
 
-@played
-async def test_what_comes_on_may_take_its_time():
+def test_what_comes_on_may_take_its_time():
     async def handler(stream):
         stream.in_message = True
         size = 0
@@ -262,13 +264,16 @@ async def test_what_comes_on_may_take_its_time():
             size += len(data)
         await stream.sendall(b"%d" % size)
 
-    async with served(handler, frame_timeout=0.2) as (_, connect):
-        reader, writer = await connect()
-        for _ in range(6):
-            writer.write(bytes(tutorial_streams.BLOCK))
-            await asyncio.sleep(0.06)
-        writer.write_eof()
-        assert await reader.read() == b"%d" % (6 * tutorial_streams.BLOCK)
+    async def main():
+        async with served(handler, frame_timeout=5) as (_, connect):
+            reader, writer = await connect()
+            for _ in range(6):
+                writer.write(bytes(tutorial_streams.BLOCK))
+                await asyncio.sleep(3)
+            writer.write_eof()
+            assert await reader.read() == b"%d" % (6 * tutorial_streams.BLOCK)
+
+    play(leaping_loop, main)
 
 
 @played
@@ -313,3 +318,21 @@ async def test_what_nobody_receives_is_not_read():
         done.set()
         writer.write_eof()
         await writer.drain()
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_what_came_in_time_is_not_late_because_nobody_looked(new_loop, monkeypatch):
+    monkeypatch.setattr(tutorial_streams, "QUIET_SECONDS", 0.02)
+
+    async def main():
+        async with served(requests) as (_, connect):
+            reader, writer = await connect()
+            writer.write(b"ab")
+            for _ in range(4):  # until the server waits for more
+                await asyncio.sleep(0)
+            writer.write(b"cd\n")
+            time.sleep(0.05)  # noqa: ASYNC251  as a machine does that has no time for it
+            assert await reader.read(100) == b"5 b'abcd'"
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(main())
