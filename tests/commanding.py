@@ -19,8 +19,10 @@ from fastframe.servers.nursery import Nursery
 if TYPE_CHECKING:
     from fastframe.servers.permits import Permit
 
-PATIENCE = 10.0  # seconds: nothing here takes as long
+PATIENCE = 30.0  # seconds: nothing here takes as long, on a busy machine either
 MARK = "FASTFRAME_MARK"
+# Says something some milliseconds after the shell that started it has ended, and been waited for.
+LATE = "(while kill -0 $$; do :; done 2> /dev/null; i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; echo late) &"
 _numbers = itertools.count()
 
 
@@ -41,6 +43,12 @@ def alive(marked: dict[str, str]) -> list[int]:
     """Return the processes that have this variable, and live."""
     wanted = f"{MARK}={marked[MARK]}\0".encode()
     return [pid for pid in _processes() if wanted in _read(pid, "environ")]
+
+
+def programs(marked: dict[str, str]) -> list[str]:
+    """Return the names of what they run, sorted."""
+    names = (_read(pid, "cmdline").partition(b"\0")[0].rpartition(b"/")[2].decode() for pid in alive(marked))
+    return sorted(names)
 
 
 def end(marked: dict[str, str]) -> None:

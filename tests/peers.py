@@ -12,6 +12,7 @@ import socket
 import ssl
 import struct
 import sys
+import threading
 import time
 
 import aiofastnet
@@ -63,7 +64,7 @@ def play(loop_factory, main, expect_complaints=()) -> None:
 
     async def limited():
         asyncio.get_running_loop().set_exception_handler(lambda loop, context: complaints.append(context))
-        async with asyncio.timeout(3600 if loop_factory is leaping_loop else 30):
+        async with asyncio.timeout(3600 if loop_factory is leaping_loop else 40):
             await main()
 
     with asyncio.Runner(loop_factory=loop_factory) as runner:
@@ -77,15 +78,23 @@ def play(loop_factory, main, expect_complaints=()) -> None:
 
 async def until(condition) -> None:
     """Let the loop turn until it has done what nothing else tells; the clock that leaps stands still meanwhile."""
-    latest = time.monotonic() + 10
+    latest = time.monotonic() + 25
     while not condition():
         assert time.monotonic() < latest
         await asyncio.sleep(0)
 
 
-@functools.cache
 def tls_contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """The server's and the client's."""
+    """The server's and the client's, which two threads may ask for at once."""
+    with _making:
+        return _make_tls_contexts()
+
+
+_making = threading.Lock()  # two that both made them would not trust each other
+
+
+@functools.cache
+def _make_tls_contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
     authority = trustme.CA()
     server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
     authority.issue_cert("127.0.0.1").configure_cert(server)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 FASTFRAME = [sys.executable, "-m", "fastframe"]
 SERVE = [*FASTFRAME, "serve", "echo", "--port", "0"]
+PATIENCE = 30.0  # seconds: nothing here takes as long, on a busy machine either
 
 
 class Serving:
@@ -57,7 +58,7 @@ class Serving:
     def scrape(self, path: str, accept: str = "") -> tuple[int, str]:
         request = urllib.request.Request(f"http://{self.metrics}{path}", headers={"Accept": accept})
         try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
+            with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             with error:
@@ -75,7 +76,7 @@ class Serving:
 
     def ended(self) -> tuple[int, str, str]:
         """Return the exit status and the rest of both outputs."""
-        stdout, stderr = self.process.communicate(timeout=20)
+        stdout, stderr = self.process.communicate(timeout=PATIENCE)
         return self.process.returncode, stdout, stderr
 
 
@@ -95,7 +96,7 @@ def serving(
 def refused(*arguments: object) -> tuple[int, str]:
     """Run a server that does not start; return its status and what it says."""
     result = subprocess.run(
-        [*SERVE, *map(str, arguments)], capture_output=True, text=True, timeout=30, check=False, stdin=subprocess.DEVNULL
+        [*SERVE, *map(str, arguments)], capture_output=True, text=True, timeout=PATIENCE, check=False, stdin=subprocess.DEVNULL
     )
     assert result.stdout == ""
     return result.returncode, result.stderr
@@ -104,11 +105,11 @@ def refused(*arguments: object) -> tuple[int, str]:
 def connect(address: str) -> socket.socket:
     if address.startswith("unix:"):
         raw = socket.socket(socket.AF_UNIX)
-        raw.settimeout(10)
+        raw.settimeout(PATIENCE)
         raw.connect(address.removeprefix("unix:"))
         return raw
     host, _, port = address.rpartition(":")
-    return socket.create_connection((host.strip("[]"), int(port)), timeout=10)
+    return socket.create_connection((host.strip("[]"), int(port)), timeout=PATIENCE)
 
 
 def is_echoed(raw: socket.socket) -> bool:
@@ -118,7 +119,7 @@ def is_echoed(raw: socket.socket) -> bool:
 
 def poll(reached: Callable[[], bool]) -> None:
     """Wait for what no line and no signal tells, but the next beat of a worker."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE
     while not reached():
         assert time.monotonic() < deadline
         time.sleep(0.02)

@@ -405,7 +405,7 @@ async def test_members_of_a_unix_socket_choose_their_names(tmp_path):
 async def test_slow_members_are_cut_and_nobody_else_loses_a_message():
     """20 members, four of which stop reading, and 1,500 messages: each sequence is looked at."""
     async with contextlib.AsyncExitStack() as stack:
-        server = await stack.enter_async_context(served(lag=0.2))
+        server = await stack.enter_async_context(served(lag=1.0))
         members = [await stack.enter_async_context(talking(server, f"m{number}")) for number in range(20)]
         slow = members[::5]
         for member in slow:
@@ -439,7 +439,7 @@ async def _all(member: Talker, count: int) -> list[tuple[int, str]]:
 
 @played
 async def test_a_member_that_stalls_for_a_while_catches_up():
-    async with served() as server, talking(server, "ann") as ann, talking(server, "bob") as bob:
+    async with served(lag=PATIENCE) as server, talking(server, "ann") as ann, talking(server, "bob") as bob:
         bob.stream.transport.pause_reading()
         hearing = asyncio.create_task(_all(ann, 400))
         for number in range(400):
@@ -455,7 +455,7 @@ async def test_a_member_that_stalls_for_a_while_catches_up():
 @played
 async def test_who_is_behind_the_beginning_of_the_log_is_told():
     async with (
-        served(all_rooms=Rooms(history=10, rate=1e6)) as server,
+        served(all_rooms=Rooms(history=10, rate=1e6), lag=PATIENCE) as server,
         talking(server, "ann") as ann,
         talking(server, "bob") as bob,
     ):
@@ -490,7 +490,7 @@ async def test_more_than_the_log_holds_in_one_turn_is_lost_to_nobody():
 
 @played
 async def test_who_leaves_and_takes_nothing_is_not_waited_for():
-    async with served(lag=0.1) as server, talking(server, "ann") as ann, talking(server) as bob:
+    async with served(lag=1.0) as server, talking(server, "ann") as ann, talking(server) as bob:
         hearing = asyncio.create_task(_all(ann, 500))
         for number in range(500):
             await ann.ask(type="say", text=str(number).ljust(500, "."))

@@ -228,7 +228,7 @@ async def test_without_a_connection_nothing_is_asked_and_leaving_takes_no_time(m
             with pytest.raises(ConnectionError, match="no connection"):
                 await asking
         await ann.say("later")
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(PATIENCE / 4):
             await ann.leave()
         assert await ann.read() == []
         with pytest.raises(ConnectionError):

@@ -141,7 +141,7 @@ async def hangs_up(host):
 
 FAILURES = {
     "refused": (refuses, r"ann\\x1b is here \(name_taken\)"),
-    "gone": (hangs_up, "the server hung up|Connection reset by peer"),
+    "gone": (hangs_up, "the server hung up|Connection reset by peer|Broken pipe"),
 }
 
 

@@ -10,6 +10,7 @@ import ssl
 
 import pytest
 import trustme
+from executing import until
 from sessions import PATIENCE, played, where
 from test_chat import Talker, served, talking
 from wires import HELLO, message
@@ -166,9 +167,7 @@ async def test_nothing_of_members_who_are_gone_is_left():
             async with talking(server, f"m{number}", room=f"r{number % 3}", history=0):
                 pass
         await alone(ann)
-        async with asyncio.timeout(PATIENCE):
-            while (len(os.listdir("/proc/self/fd")), len(asyncio.all_tasks())) != before:  # noqa: ASYNC110  nothing tells
-                await asyncio.sleep(0.01)
+        await until(lambda: len(os.listdir("/proc/self/fd")) <= before[0] and len(asyncio.all_tasks()) <= before[1])
 
 
 @played

@@ -526,7 +526,7 @@ def test_silence_is_looked_for(monkeypatch):
         looked = asyncio.Event()
         rooms_server.expire = looked.set
         server = await chat_udp.serve(rooms_server, sockets=datagram.bind("127.0.0.1", 0))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await looked.wait()
         await server.close()
 

@@ -25,7 +25,7 @@ from fastframe.servers.messages import Kind
 from fastframe.servers.rooms import Rooms
 
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop, "aiofastnet": aiofastnet.loop_factory()}
-WAIT = 20  # seconds until a test fails instead of hanging
+WAIT = 50  # seconds until a test fails instead of hanging
 TOKEN = "0123456789abcdef" * 4
 
 
@@ -189,12 +189,11 @@ def test_a_text_is_said_once_although_the_server_began_anew(play):
 
 
 def test_a_server_that_falls_silent_is_lost(play, monkeypatch):
-    monkeypatch.setattr(chat_visit, "LOST_SECONDS", 0.2)
-
     async def main():
         async with serving() as (where, chat), connect(**where, room="lobby", name="ann", retry=0) as ann:
             await until(ann, "joined")
             monkeypatch.setattr(type(chat), "__call__", lambda *_: None)
+            monkeypatch.setattr(chat_visit, "LOST_SECONDS", 0.2)
             with pytest.raises(TimeoutError, match="the server is silent"):
                 await ann.read()
             with pytest.raises(TimeoutError):
@@ -207,9 +206,9 @@ def test_where_nobody_answers(play):
     async def main():
         with datagram.listen("127.0.0.1", 0) as silent:
             with pytest.raises(TimeoutError):
-                await connect(*silent.address, room="lobby", name="ann", timeout=0.4)
+                await connect(*silent.address, room="lobby", name="ann", timeout=0.8)
             payloads = [payload for payload, _ in silent.recv_many(0)]
-        assert 2 <= len(payloads) <= 4  # it asked again, at 50, 150 and 350 ms
+        assert 2 <= len(payloads) <= 5  # it asked again, at 50, 150, 350 and 750 ms
         with pytest.raises(TimeoutError):
             await connect(*silent.address, room="lobby", name="ann", timeout=0.1)  # where there is nobody at all
 

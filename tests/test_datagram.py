@@ -18,7 +18,7 @@ from fastframe import FrameFormat, FrameTooLargeError, MisuseError, _datagram_co
 from fastframe.datagram import BURST, MAX_DATAGRAM
 
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop, "aiofastnet": aiofastnet.loop_factory()}
-WAIT = 10  # seconds until a test fails instead of hanging
+WAIT = 30  # seconds until a test fails instead of hanging
 
 
 @pytest.fixture(autouse=True)

@@ -19,7 +19,7 @@ MIB = 1 << 20
 # Its first thread ends, and the process lives on: /proc calls it a zombie.
 LEADERLESS = """
 import ctypes, threading, time
-threading.Thread(target=time.sleep, args=(5,)).start()
+threading.Thread(target=time.sleep, args=(100,)).start()
 ctypes.CDLL(None).pthread_exit(None)
 """
 
@@ -62,8 +62,12 @@ def test_the_spared_are_not_looked_at_nor_what_descends_from_them():
         assert left in set(pids(found)) - {spared}
 
 
-def test_a_zombie_has_a_number_and_nobody_kills_it():
-    with shell("sleep 0 &") as root:  # who is replaced by `sleep`, which waits for nobody
+def test_a_zombie_has_a_number_and_nobody_kills_it(tmp_path):
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    with shell('read line < "$1" &', str(fifo)) as root:
+        eventually(lambda: Path(f"/proc/{root}/comm").read_text() == "sleep\n")  # which waits for nobody
+        fifo.write_text("over\n")
         found = Descendants(root)
         eventually(lambda: [process.is_dead for process in found.look()] == [True])
         assert found.kill() == 0
@@ -163,7 +167,7 @@ def test_a_signal_reaches_each_wherever_it_went():
     [
         "sleep 100 &",
         "setsid sleep 100 &",
-        "(trap '' TERM HUP INT; sleep 100) &",
+        "(trap '' TERM HUP INT; exec sleep 100) &",
         "sleep 100 & kill -STOP $!",
         "i=0; while [ $i -lt 60 ]; do sleep 100 & i=$((i+1)); done",
     ],

@@ -7,9 +7,8 @@ import sys
 import threading
 
 import pytest
+from serving import FASTFRAME, PATIENCE
 from vectors import frame
-
-FASTFRAME = [sys.executable, "-m", "fastframe"]
 
 
 @contextlib.contextmanager
@@ -21,13 +20,13 @@ def serving(*arguments):
             yield process.stdout.readline().removeprefix("listening on ").strip()
         finally:
             process.terminate()
-            assert process.communicate(timeout=10) == ("", "")
+            assert process.communicate(timeout=PATIENCE) == ("", "")
             assert process.returncode == 0
 
 
 def raw_connection(address) -> socket.socket:
     host, _, port = address.rpartition(":")
-    return socket.create_connection((host, int(port)), timeout=10)
+    return socket.create_connection((host, int(port)), timeout=PATIENCE)
 
 
 def read_all(raw) -> bytes:

@@ -45,7 +45,7 @@ def server(shared) -> Iterator[Serving]:
         before = shared.descriptors()
         yield shared
         assert is_echoed(other)
-        poll(lambda: shared.descriptors() == before)
+        poll(lambda: shared.descriptors() <= before)
 
 
 # Ends
@@ -143,7 +143,6 @@ def test_who_sends_or_reads_too_slowly_is_cut_with_one_line_each(loop):
             assert time.monotonic() - began >= 0.3
         assert "frames_overdue=1" in server.logged("ended by their limits")
         with server.connect() as deaf:
-            deaf.settimeout(0.1)
             with contextlib.suppress(OSError):
                 while True:
                     deaf.sendall(frame(bytes(1 << 20)))

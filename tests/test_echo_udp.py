@@ -25,7 +25,7 @@ from fastframe.servers import arguments, echo, echo_udp
 from fastframe.servers.echo_udp import HEAD_LENGTH, PING, PONG, Echo
 
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop, "aiofastnet": aiofastnet.loop_factory()}
-WAIT = 10  # seconds until a test fails instead of hanging
+WAIT = 30  # seconds until a test fails instead of hanging
 ID = b"12345678"
 DOCUMENT = Path(__file__).parent.parent / "docs" / "echo-udp.md"
 SERVER, OTHER_SERVER, CLIENT = ("127.0.0.1", 9000), ("127.0.0.1", 9001), ("127.0.0.1", 40_000)

@@ -14,11 +14,12 @@ import time
 from pathlib import Path
 
 import pytest
+from commanding import LATE, mark, programs
 from executing import executing, permit, served, until
-from sessions import TOKEN, played, speaking, where
+from sessions import PATIENCE, TOKEN, played, speaking, where
 
 from fastframe import aio
-from fastframe.servers import arguments, exec_client
+from fastframe.servers import arguments, exec_client, keepers
 from fastframe.servers import exec as server_module
 from fastframe.servers.credentials import Keyring
 from fastframe.servers.errors import OperationError
@@ -199,18 +200,19 @@ async def test_what_a_cancelled_program_leaves_has_the_rest_of_its_grace():
 
 @played
 async def test_what_a_program_leaves_behind_ends_with_it_and_does_not_hold_the_answer():
-    left = "setsid sh -c 'trap \"\" TERM HUP; sleep 60 & setsid sleep 60' & sleep 60 & echo started"
-    async with executing(sh()) as client:
-        done = await client.run("it", "-c", left)
+    left = "setsid sh -c 'trap \"\" TERM HUP; sleep 300 & exec setsid sleep 300' & sleep 300 & read line; echo started"
+    marked = mark()
+    async with executing(sh(environment=marked, timeout=200)) as client, client.start("it", "-c", left) as command:
+        await until(lambda: programs(marked).count("sleep") == 3)
+        done = await command.communicate(b"\n")
     assert (done.stdout, done.result.reason, done.result.status) == (b"started\n", "exited", 0)
-    assert done.result.left >= 3
-    assert done.result.seconds < 5
+    assert done.result.left == 3
 
 
 @played
 async def test_what_ends_soon_after_the_program_may_finish():
     async with executing(sh()) as client:
-        done = await client.run("it", "-c", "(sleep 0.05; echo late) & echo early")
+        done = await client.run("it", "-c", f"{LATE} echo early")
     assert (done.stdout, done.result.left) == (b"early\nlate\n", 0)
 
 
@@ -534,11 +536,11 @@ def test_a_pause_of_a_reader_is_no_reason_to_cut_it():
 @played
 async def test_a_drain_ends_commands_in_time_to_tell_so():
     async with contextlib.AsyncExitStack() as stack:
-        server = await stack.enter_async_context(served(sh(grace=0.5)))
+        server = await stack.enter_async_context(served(sh(grace=PATIENCE)))
         client = await stack.enter_async_context(exec_client.connect(**where(server)))
         async with client.start("it", "-c", "trap 'echo bye; exit 4' TERM; echo ready; while :; do :; done") as command:
             await command.read()
-            closing = asyncio.create_task(server.close(2))
+            closing = asyncio.create_task(server.close(PATIENCE + keepers.DRAIN_SECONDS + 0.2))
             assert b"".join([bytes(data) async for _, data in command]) == b"bye\n"
             assert (command.result.reason, command.result.status) == ("drained", 4)
         assert await fails(client.run("it", "-c", "true")) == "going_away"

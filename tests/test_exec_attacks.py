@@ -8,8 +8,8 @@ import tracemalloc
 from collections.abc import Iterator
 
 import pytest
-from executing import executing, permit, served, until
-from sessions import played, speaking
+from executing import executing, permit, served
+from sessions import PATIENCE, played, speaking
 
 from fastframe.servers import keepers
 from fastframe.servers.messages import Kind
@@ -91,12 +91,13 @@ async def test_a_keeper_is_used_again_and_not_for_ever(monkeypatch):
 
 @played
 async def test_a_drain_ends_commands_that_are_only_being_started():
-    async with served(permit("/bin/sleep", grace=0.1)) as server, speaking(server, greeted=True) as peer:
+    async with served(permit("/bin/sleep", grace=PATIENCE)) as server, speaking(server, greeted=True) as peer:
         await peer.say(Kind.OPEN, operation="exec", name="it", arguments=["60"], no_input=True)
         keepers_of = server._keepers
-        await until(lambda: keepers_of._running["it"])
+        while not keepers_of._running["it"]:  # noqa: ASYNC110  the keeper is ready soon
+            await asyncio.sleep(0)
         assert not any(keeper.command for keeper in keepers_of._all)
-        closing = asyncio.create_task(server.close(1.5))
+        closing = asyncio.create_task(server.close(PATIENCE))
         await peer.hears(Kind.GOAWAY)
         await peer.hears(Kind.OPENED)
         await peer.hears(Kind.RESULT, reason="drained")

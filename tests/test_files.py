@@ -12,8 +12,9 @@ import random
 import unicodedata
 
 import pytest
+from executing import until
 from filing import files_served
-from sessions import TOKEN, Speaker, played, speaking
+from sessions import PATIENCE, TOKEN, Speaker, played, speaking
 
 from fastframe.servers import arguments, offload, placing
 from fastframe.servers.credentials import Keyring
@@ -621,9 +622,7 @@ async def test_clients_that_have_gone_leave_no_hashing_behind(endless, monkeypat
                 await client.say(Kind.OPEN, **asked)
         async with speaking(server, greeted=True) as client:
             assert await refused(client, "stat", name="nothing") == "not_found"
-        async with asyncio.timeout(10):
-            while server.connections:  # noqa: ASYNC110  nothing tells when a handler has ended
-                await asyncio.sleep(0.01)
+        await until(lambda: not server.connections)
 
 
 @played
@@ -631,7 +630,7 @@ async def test_a_server_that_ends_does_not_wait_for_hashing(endless):
     async with files_served(endless) as server, speaking(server, greeted=True) as client:
         await client.say(Kind.OPEN, **HASHING[0])
         await client.hears(Kind.OPENED)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             await server.close(0.05)
 
 
@@ -646,6 +645,4 @@ async def test_a_session_holds_no_descriptor_when_it_is_over(place, file, operat
         async with speaking(server, greeted=True) as client:
             await client.say(Kind.OPEN, operation=operation, name="file", size=5, modified=1)
             await client.hear()
-        async with asyncio.timeout(10):
-            while count() != before:  # noqa: ASYNC110  nothing tells when a handler has ended
-                await asyncio.sleep(0.01)
+        await until(lambda: count() <= before)

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from serving import connect, is_echoed, refused, serving
+from serving import PATIENCE, connect, is_echoed, refused, serving
 from vectors import frame
 
 from fastframe.servers import arguments, host
@@ -27,6 +27,7 @@ def test_a_signal_ends_the_server_in_order(loop, number):
 
 def test_what_has_not_ended_in_time_is_cut_with_status_0():
     with serving("--drain-timeout", "0.3") as server, server.connect() as raw:
+        assert is_echoed(raw)
         raw.sendall(HALF_A_FRAME)
         status, stdout, stderr = server.end()
     assert (status, stdout, stderr.count("\n")) == (0, "", 1)
@@ -35,6 +36,7 @@ def test_what_has_not_ended_in_time_is_cut_with_status_0():
 
 def test_a_draining_server_accepts_nobody_and_ends_when_the_frame_has_come():
     with serving("--log-level", "info") as server, server.connect() as raw:
+        assert is_echoed(raw)
         raw.sendall(HALF_A_FRAME)
         server.process.terminate()
         server.logged("event=draining", "connections=1")
@@ -43,12 +45,13 @@ def test_a_draining_server_accepts_nobody_and_ends_when_the_frame_has_come():
         raw.sendall(frame(b"half")[6:])
         assert raw.recv(8, socket.MSG_WAITALL) == frame(b"half")
         raw.close()
-        assert server.process.wait(10) == 0
+        assert server.process.wait(PATIENCE) == 0
 
 
 def test_a_successor_can_have_the_path_while_a_server_drains(tmp_path):
     path = tmp_path / "socket"
     with serving("--unix", path, "--log-level", "info") as server, server.connect() as raw:
+        assert is_echoed(raw)
         raw.sendall(HALF_A_FRAME)
         server.process.terminate()
         server.logged("event=draining")
@@ -62,6 +65,7 @@ def test_a_successor_can_have_the_path_while_a_server_drains(tmp_path):
 
 def test_a_second_signal_cuts_at_once_with_status_1():
     with serving("--log-level", "info") as server, server.connect() as raw:
+        assert is_echoed(raw)
         raw.sendall(HALF_A_FRAME)
         server.process.terminate()
         server.logged("event=draining")

@@ -8,10 +8,22 @@ import os
 import resource
 import signal
 import sys
-import time
 
 import pytest
-from commanding import PATIENCE, Kept, alive, children, eventually, is_there, keeping, mark, nursing, open_descriptors
+from commanding import (
+    LATE,
+    PATIENCE,
+    Kept,
+    alive,
+    children,
+    eventually,
+    is_there,
+    keeping,
+    mark,
+    nursing,
+    open_descriptors,
+    programs,
+)
 from executing import permit
 
 from fastframe.servers import confinement, keeper
@@ -38,7 +50,7 @@ HOPPING = (
 )
 LEADERLESS = """
 import ctypes, threading, time
-threading.Thread(target=time.sleep, args=(5,)).start()
+threading.Thread(target=time.sleep, args=(60,)).start()
 ctypes.CDLL(None).pthread_exit(None)
 """
 
@@ -120,16 +132,20 @@ def test_nothing_is_left_whatever_it_does_to_stay(nursery, sandboxed):
         running = {}
         for name, script in EVASIONS.items():
             kept = stack.enter_context(keeping(nursery, permit("/bin/sh", sandbox=sandboxed)))
-            running[name] = kept, mark()
-            kept.start(script, **running[name][1])
-        for name, (kept, marked) in running.items():
+            reading, writing = os.pipe()
+            running[name] = kept, mark(), writing
+            kept.start(f"{script}\nread line; exit 0", stdin=reading, **running[name][1])
+        for name, (kept, marked, writing) in running.items():
+            settled = (["sh", "sleep"], ["sh", "sh"]) if name == "a stopped one" else (["sh", "sleep"],)
+            eventually(lambda marked=marked, settled=settled: programs(marked) in settled, name)
+            os.close(writing)
             ended = kept.ended()
             assert (name, *how(ended), ended.result["left"]) == (name, "exited", 0, None, "", 1)
             assert (name, alive(marked), children(kept.pid)) == (name, [], {})
 
 
 def test_who_ends_soon_after_the_program_is_not_killed(kept):
-    ended = kept.run("(sleep 0.05; echo late) &")
+    ended = kept.run(LATE)
     assert (ended.stdout, ended.result["left"]) == (b"late\n", 0)
 
 
@@ -141,22 +157,22 @@ def test_nothing_is_left_that_goes_from_process_to_process(free):
 
 
 def test_a_process_whose_first_thread_has_ended_takes_its_time_and_no_more(free):
-    began = time.monotonic()
-    assert how(python(free, LEADERLESS, seconds=0.2)) == ("timeout", None, "TERM", "")
-    assert time.monotonic() - began < 4
+    ended = python(free, LEADERLESS, seconds=0.2)
+    assert how(ended) == ("timeout", None, "TERM", "")
+    assert ended.result["seconds"] < PATIENCE
 
 
 def test_its_time_is_over(kept):
-    assert how(kept.run("trap 'echo bye; exit 3' TERM; while :; do sleep 0.01; done", seconds=0.1)) == ("timeout", 3, None, "")
+    assert how(kept.run("trap 'echo bye; exit 3' TERM; while :; do sleep 0.01; done", seconds=0.5)) == ("timeout", 3, None, "")
     marked = mark()
-    ended = kept.run("trap '' TERM; sleep 100 & sleep 100", seconds=0.1, **marked)
+    ended = kept.run("trap '' TERM; sleep 100 & sleep 100", seconds=0.5, **marked)
     assert how(ended)[:1] + how(ended)[2:] == ("timeout", "KILL", "")
-    assert 0.3 <= ended.result["seconds"] < PATIENCE
+    assert 0.7 <= ended.result["seconds"] < PATIENCE
     assert alive(marked) == []
 
 
 def test_a_stopped_command_can_be_ended(kept):
-    assert how(kept.run("trap 'exit 4' TERM; kill -STOP $$", seconds=0.1)) == ("timeout", 4, None, "")
+    assert how(kept.run("trap 'exit 4' TERM; kill -STOP $$", seconds=0.5)) == ("timeout", 4, None, "")
 
 
 def test_the_first_reason_counts(kept):
@@ -270,7 +286,7 @@ def test_processor_time(nursery, script):
     with limited(nursery, cpu=1) as kept:
         ended = kept.run(script)
     assert how(ended) == ("limit", None, "KILL", "cpu")
-    assert 0.9 < ended.result["user_seconds"] + ended.result["system_seconds"] < 2
+    assert 0.9 < ended.result["user_seconds"] + ended.result["system_seconds"] < 3
 
 
 def test_processor_time_if_nobody_looks():
@@ -415,10 +431,8 @@ def test_the_server_goes_and_so_do_command_and_keeper(nursery, sandbox):
         )
         assert kept.said() == "ready\n"
         eventually(lambda: len(alive(marked)) >= 3)
-        began = time.monotonic()
     eventually(lambda: not is_there(kept.pid))
     assert alive(marked) == []
-    assert time.monotonic() - began < 1.2 + 1
 
 
 def test_an_idle_keeper_goes_with_the_server(nursery):

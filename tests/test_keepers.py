@@ -90,10 +90,12 @@ async def test_one_keeper_for_commands_that_follow_each_other():
 
 
 @played
-async def test_a_keeper_for_each_command_that_runs_and_each_permit():
+async def test_a_keeper_for_each_command_that_runs_and_each_permit(tmp_path):
     async with keeping() as keepers:
-        commands = [await start(keepers, "sleep 0.5; exit 3") for _ in range(5)]
+        script = f"while [ ! -e {tmp_path}/over ]; do sleep 0.01; done; exit 3"
+        commands = [await start(keepers, script) for _ in range(5)]
         assert len(set(pids(keepers))) == 5
+        (tmp_path / "over").touch()
         assert [(await ended(command))["status"] for command in commands] == [3] * 5
         await run(keepers, "exit", sh(name="other"))
         assert len(pids(keepers)) == 6
@@ -287,7 +289,8 @@ async def test_a_flood_of_signals_ends_the_command_and_does_not_hide_its_end():
 @played
 async def test_a_drain_ends_what_runs():
     async with keeping() as keepers:
-        command = await start(keepers, "trap 'exit 3' TERM; echo ready; while :; do sleep 0.01; done")
+        script = "trap 'exit 3' TERM; echo ready; while :; do sleep 0.01; done"
+        command = await start(keepers, script, sh(grace=PATIENCE))
         await said(command)
         await run(keepers, "exit")
         keepers.drain(module.DRAIN_SECONDS)

@@ -121,7 +121,7 @@ def test_who_says_too_much_is_cut_at_once(board):
 
 
 def test_who_is_slow_is_cut_and_holds_nobody_up(board, monkeypatch):
-    monkeypatch.setattr(metrics, "SCRAPE_SECONDS", 0.3)
+    monkeypatch.setattr(metrics, "SCRAPE_SECONDS", 1.0)
 
     async def scenario(connect):
         slow = [await connect() for _ in range(metrics.MOST_SCRAPERS - 1)]

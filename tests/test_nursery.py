@@ -121,7 +121,7 @@ def test_the_server_is_killed_and_all_the_others_end():
     marked = mark()
     with server(marked) as process:
         nursery, keeper = map(int, process.stdout.readline().split())
-        assert len(alive(marked)) >= 2
+        eventually(lambda: len(alive(marked)) >= 2)
         process.kill()
     eventually(lambda: not is_there(nursery))
     assert not is_there(keeper)

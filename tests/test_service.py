@@ -10,7 +10,7 @@ import ssl
 
 import pytest
 import trustme
-from sessions import NONCE, TOKEN, played, served, speaking, where
+from sessions import NONCE, PATIENCE, TOKEN, played, served, speaking, where
 
 from fastframe import EndOfStreamError, aio
 from fastframe.servers import messages, service, session
@@ -418,7 +418,7 @@ async def test_what_is_computed_ends_when_the_client_leaves():
     async with served(OPERATIONS) as server:
         async with speaking(server, greeted=True) as client:
             await client.say(Kind.OPEN, operation="think")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while not THOUGHTS:  # noqa: ASYNC110  nothing else tells
                 await asyncio.sleep(0.001)
 
@@ -551,7 +551,7 @@ async def test_a_client_that_goes_in_the_middle_is_a_line_too(caplog, operation)
             await client.say(Kind.OPEN, operation=operation)
             await client.hears(Kind.OPENED)
             client.stream.abort()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while not said(caplog, "operation"):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
     assert said(caplog, "operation")[0]["outcome"] == "connection lost"

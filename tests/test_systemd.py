@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from serving import FASTFRAME, SERVE, connect, is_echoed, serving
+from serving import FASTFRAME, PATIENCE, SERVE, connect, is_echoed, serving
 
 from fastframe import aio
 from fastframe.servers import arguments, listeners, systemd
@@ -23,7 +23,7 @@ UNITS = Path(__file__).parent.parent / "docs" / "systemd"
 def manager(tmp_path):
     """The socket on which systemd listens."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as heard:
-        heard.settimeout(10)
+        heard.settimeout(PATIENCE)
         heard.bind(str(tmp_path / "notify"))
         yield heard
 
@@ -64,7 +64,7 @@ def test_a_passed_socket_is_served(workers, listener):
 def test_a_passed_socket_for_datagrams_is_served(workers):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as made, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
         made.bind(("127.0.0.1", 0))
-        client.settimeout(10)
+        client.settimeout(PATIENCE)
         client.connect(made.getsockname())
         with passed(made, "--udp", "--workers", workers) as server:
             client.send(b"\0\0\0\x0cPING12345678")
@@ -151,7 +151,7 @@ def test_systemds_own_activation(tmp_path):
             with connect(f"unix:{path}") as raw:
                 assert is_echoed(raw)
             process.terminate()
-            assert process.wait(10) == 0
+            assert process.wait(PATIENCE) == 0
         finally:
             process.kill()
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import trustme
 from cryptography.hazmat.primitives import serialization
-from serving import FASTFRAME, refused, serving
+from serving import FASTFRAME, PATIENCE, refused, serving
 from vectors import frame
 
 from fastframe.servers import arguments, tls
@@ -52,7 +52,7 @@ def certificate_of(address) -> bytes:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     host, _, port = address.rpartition(":")
-    with socket.create_connection((host, int(port)), timeout=10) as raw, context.wrap_socket(raw) as wrapped:
+    with socket.create_connection((host, int(port)), timeout=PATIENCE) as raw, context.wrap_socket(raw) as wrapped:
         return wrapped.getpeercert(binary_form=True)
 
 

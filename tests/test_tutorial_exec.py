@@ -20,7 +20,7 @@ import pytest
 from executing import permit, until
 from serving import FASTFRAME, connect, serving
 from sessions import played
-from threaded import against, received, scripted
+from threaded import PATIENCE, against, received, scripted
 from wires import read_all, reset
 
 from fastframe import aio
@@ -92,14 +92,20 @@ def test_stdout_and_then_stderr_stand_behind_their_length(address):
         assert ask(other, b"echo on") == b"on\n"
 
 
+@pytest.fixture
+def long_quiet(monkeypatch):
+    """Have a request that does not end in a line feed last too long for a test."""
+    monkeypatch.setattr(tutorial_streams, "QUIET_SECONDS", 2 * PATIENCE)
+
+
 def test_a_command_of_2_kb_is_one_command(monkeypatch):
-    monkeypatch.setattr(tutorial_streams, "QUIET_SECONDS", 0.5)
     text = b"a" * 1015 + b"; sh -c 'echo CUT'; " + b"b" * 1000
 
     @talked(Struct)
     def test(address):
         with connect(address) as raw:
             assert ask(raw, b'echo "' + text + b'"') == text + b"\n"
+            monkeypatch.setattr(tutorial_streams, "QUIET_SECONDS", 2 * PATIENCE)
             raw.sendall(b'echo "' + text[:1017])
             time.sleep(0.05)  # the rest is on its way
             assert ask(raw, text[1017:] + b'"\n') == text + b"\n"
@@ -107,11 +113,14 @@ def test_a_command_of_2_kb_is_one_command(monkeypatch):
     test()
 
 
-@talked(Struct)
-def test_a_request_that_is_too_long_is_refused_and_no_part_of_it_is_run(address):
-    with connect(address) as raw:
-        assert b"too_large" in ask(raw, b"echo " + b"a" * 70_000 + b"; echo tail")
-        assert ask(raw, b"echo next") == b"next\n"
+def test_a_request_that_is_too_long_is_refused_and_no_part_of_it_is_run(long_quiet):
+    @talked(Struct)
+    def test(address):
+        with connect(address) as raw:
+            assert b"too_large" in ask(raw, b"echo " + b"a" * 70_000 + b"; echo tail\n")
+            assert ask(raw, b"echo next\n") == b"next\n"
+
+    test()
 
 
 @talked(Struct)
@@ -144,10 +153,10 @@ def test_what_cannot_be_run_is_answered(address):
         assert ask(raw, b"echo next\n") == b"next\n"
 
 
-@talked(Struct, permit("/bin/sh", "sh", sandbox=False, timeout=0.3), permit("/usr/bin/yes", "yes", output=100_000))
+@talked(Struct, SHELL, permit("/bin/sh", "brief", sandbox=False, timeout=1), permit("/usr/bin/yes", "yes", output=100_000))
 def test_what_ends_a_command_is_told_behind_its_output(address):
     with connect(address) as raw:
-        assert ask(raw, b"sh -c 'echo begun; exec sleep 60'") == b"begun\nfastframe: the command was ended: timeout\n"
+        assert ask(raw, b"brief -c 'echo begun; exec sleep 60'") == b"begun\nfastframe: the command was ended: timeout\n"
         assert ask(raw, b"sh -c 'kill -KILL $$'") == b"fastframe: the command was ended: signal KILL\n"
         answer = ask(raw, b"yes")
         assert answer == b"y\n" * 50_000 + b"fastframe: the command was ended: limit output\n"
@@ -258,12 +267,13 @@ def test_a_client_that_ends_its_direction_gets_its_answer(address):
 
 @played
 async def test_a_server_that_closes_ends_its_commands():
-    async with served(Plain, linger_timeout=0.1) as server:
+    patient = permit("/bin/sh", "sh", sandbox=False, grace=PATIENCE)  # so that it is told at once
+    async with served(Plain, patient, linger_timeout=0.1) as server:
         reader, writer = await asyncio.open_connection(*server.addresses[0].split(":"))
         writer.write(b"sh -c 'echo begun; exec sleep 60'\n")
         assert await reader.readline() == b"begun\n"
         idle, idle_writer = await asyncio.open_connection(*server.addresses[0].split(":"))
-        await server.close(grace=1.5)
+        await server.close(grace=PATIENCE)
         assert await reader.read() == b"fastframe: the command was ended: drained\n"
         assert await idle.read() == b""
         writer.close()
@@ -326,7 +336,7 @@ def test_the_json_client_notices_what_is_not_as_it_was_described():
     with listener, process as client, listener.accept()[0] as raw:
         assert raw.recv(1024) == b"x\n"
         raw.sendall(struct.pack("i", len(header)) + header + b"data")
-        stdout, stderr = client.communicate(timeout=20)
+        stdout, stderr = client.communicate(timeout=PATIENCE)
     assert (client.returncode, stdout) == (1, b"data")
     assert b"its MD5 is another" in stderr
 

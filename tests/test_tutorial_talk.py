@@ -70,13 +70,13 @@ async def test_a_client_that_has_left_costs_no_processor_time():
         _, idle_writer = await asyncio.open_connection(**where(server))
         writer.close()
         await writer.wait_closed()
+        await until(lambda: server.connections == 1)
         before = len(asyncio.all_tasks())
         began = os.times()
         await asyncio.sleep(0.2)
         ended = os.times()
         assert ended.user - began.user < 0.1
         assert len(asyncio.all_tasks()) <= before
-        assert server.connections == 1
         idle_writer.close()
 
 

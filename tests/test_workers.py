@@ -9,7 +9,7 @@ import sys
 import time
 
 import pytest
-from serving import is_echoed, poll, refused, serving
+from serving import PATIENCE, is_echoed, poll, refused, serving
 from vectors import frame
 
 from fastframe.servers import board, systemd, workers
@@ -103,18 +103,19 @@ def test_probes_see_the_server_drain():
 
 
 def test_a_second_signal_cuts_at_once_with_status_1():
-    with serving("--workers", "2", *LOGGED) as server, server.connect() as raw:
+    with serving("--workers", "2", "--drain-timeout", "3600", *LOGGED) as server, server.connect() as raw:
+        assert is_echoed(raw)
         raw.sendall(HALF_A_FRAME)
         server.process.terminate()
         server.logged("event=draining", "connections=1")
-        began = time.monotonic()
         status, _, stderr = server.end()
-        assert (status, time.monotonic() - began < 5) == (1, True)
+        assert status == 1
         assert "event=stopped cut=1" in stderr
 
 
 def test_what_has_not_ended_in_time_is_cut_with_status_0():
     with serving("--workers", "2", "--drain-timeout", "0.2") as server, server.connect() as raw:
+        assert is_echoed(raw)
         raw.sendall(HALF_A_FRAME)
         status, _, stderr = server.end()
     assert status == 0
@@ -147,7 +148,7 @@ def test_ctrl_c_and_systemd_reach_all_processes_and_count_once(number):
 def test_workers_end_when_the_first_process_dies():
     with serving("--workers", "2", "--metrics-port", "0") as server:
         server.process.kill()
-        assert server.process.communicate(timeout=10) == ("", "")  # their outputs have an end when all have ended
+        assert server.process.communicate(timeout=PATIENCE) == ("", "")  # their outputs have an end when all have ended
 
 
 def test_a_worker_that_does_not_start_ends_the_server_with_status_1():
@@ -189,9 +190,13 @@ def test_a_new_certificate_reaches_every_worker(tmp_path):
 def test_nobody_wakes_up_without_a_reason():
     with serving("--workers", "1", "--metrics-port", "0") as server:
         pids = [server.process.pid, server.workers()[1]]
-        before = sum(map(switches, pids))
-        time.sleep(0.5)
-        assert sum(map(switches, pids)) - before <= 4  # the last turns of the start
+
+        def sleep_well() -> bool:
+            before = sum(map(switches, pids))
+            time.sleep(0.5)
+            return sum(map(switches, pids)) - before <= 4
+
+        poll(sleep_well)  # once the last turns of the start are over
 
 
 def test_systemd_does_not_hear_of_a_server_with_a_stuck_worker(tmp_path):

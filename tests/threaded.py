@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-PATIENCE = 10.0  # seconds: nothing here takes as long
+PATIENCE = 30.0  # seconds: nothing here takes as long, on a busy machine either
 
 
 @contextlib.contextmanager
