@@ -154,7 +154,7 @@ def test_real_descriptors_run_out_with_one_line_and_come_back(run, caplog):
                 await until(lambda: len(door.inside) == 2 and door.acceptor.paused)
                 assert loop.time() - began < 0.9
             await asyncio.sleep(1.1)  # nobody ends one, and other descriptors have come free
-            assert (len(door.inside), door.acceptor.paused) == (4, False)
+            await until(lambda: (len(door.inside), door.acceptor.paused) == (4, False))
 
     run(main)
     assert [record.levelname for record in caplog.records] == ["WARNING"]

@@ -105,7 +105,7 @@ def server(shared) -> Iterator[Serving]:
 )
 @pytest.mark.parametrize("wire", [PUT, GET], ids=["put", "get"])
 def test_an_exchange_that_is_cut_at_any_byte_leaves_all_or_nothing(server, root, wire, end):
-    raws = []
+    raws, idle = [], server.descriptors()
     for cut in range(len(wire) + 1):
         raws.append(server.connect())
         raws[-1].sendall(wire[:cut])
@@ -118,6 +118,7 @@ def test_an_exchange_that_is_cut_at_any_byte_leaves_all_or_nothing(server, root,
             raws = []
         if (root / "cut").exists():
             assert (root / "cut").read_bytes() == DATA
+    poll(lambda: server.descriptors() <= idle)  # the last of them may still be on its way
     assert set(os.listdir(root)) <= {"hi", "cut", Staging.DIRECTORY}
     (root / "cut").unlink(missing_ok=True)
 
@@ -292,8 +293,9 @@ def test_a_server_that_ends_lets_transfers_finish(tmp_path, loop):
 
 def test_a_second_signal_cuts_them_and_what_came_is_kept(tmp_path):
     with files(tmp_path, "--log-level", "info") as server, server.connect() as putting:
-        putting.sendall(HELLO + opened_put("new", bytes(5_000_000)) + message(Kind.DATA, bytes(1_000_000)))
+        putting.sendall(HELLO + opened_put("new", bytes(5_000_000)) + message(Kind.DATA, bytes(1_000_000)) * 3)
         assert [hear(putting)[0] for _ in range(2)] == [Kind.WELCOME, Kind.OPENED]
+        poll(lambda: any(path.stat().st_size for path in (tmp_path / Staging.DIRECTORY).glob("*")))
         server.process.send_signal(signal.SIGTERM)
         server.logged("draining")
         server.process.send_signal(signal.SIGTERM)

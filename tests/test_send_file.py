@@ -553,12 +553,12 @@ def test_who_is_cancelled_before_it_is_its_turn_harms_nobody(run, file, endless)
 def test_a_peer_that_takes_nothing_of_a_file_is_cut(run, file, tmp_path, way):
     async def main():
         handler = functools.partial(send_files, file, 20)
+        began = asyncio.get_running_loop().time()
         async with serving_at(handler, way, tmp_path, write_timeout=3 * T) as (server, connect), connect() as stream:
-            await until(lambda: server.connections)
-            began = asyncio.get_running_loop().time()
+            await until(lambda: server.counters["accepted"])
             while server.connections:  # noqa: ASYNC110  nothing else tells
                 await asyncio.sleep(T / 10)
-            assert 2 * T < asyncio.get_running_loop().time() - began < 15 * T
+            assert 2 * T < asyncio.get_running_loop().time() - began < 100 * T
             assert server.counters["writes_overdue"] == 1
             stream.abort()
 
@@ -569,9 +569,9 @@ def test_a_peer_that_takes_nothing_of_a_file_is_cut(run, file, tmp_path, way):
 def test_a_peer_that_takes_a_file_in_time_is_not_cut(run, file, contents, tmp_path, way):
     async def main():
         handler = functools.partial(send_files, file, 2)
-        async with serving_at(handler, way, tmp_path, write_timeout=3 * T) as (server, connect), connect() as stream:
+        async with serving_at(handler, way, tmp_path, write_timeout=6 * T) as (server, connect), connect() as stream:
             for _ in range(2):
-                await asyncio.sleep(2 * T)
+                await asyncio.sleep(4 * T)
                 assert await stream.recv() == contents
             assert server.counters["writes_overdue"] == 0
 
@@ -602,7 +602,7 @@ def test_a_peer_that_takes_all_the_time_is_not_cut(run, endless, tmp_path):
 
     async def main():
         handler = functools.partial(send_files, endless, 1)
-        async with serving_at(handler, "unix", tmp_path, write_timeout=T) as (server, _), raw_peer(tmp_path) as raw:
+        async with serving_at(handler, "unix", tmp_path, write_timeout=3 * T) as (server, _), raw_peer(tmp_path) as raw:
             left = 4 + ENDLESS
             while left:
                 await asyncio.sleep(0.002)
