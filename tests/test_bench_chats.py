@@ -59,14 +59,13 @@ def receive(connection):
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
     monkeypatch.setattr(chats, "QUIET", 0.05)
-    monkeypatch.setattr(chats, "PATIENCE", 0.2)
 
 
 def test_everybody_hears_everything():
     with crowd() as room:
         for _ in range(2):
             heard = room.talk(200, 0.05)
-            assert 5 <= heard.said <= 11
+            assert 1 <= heard.said <= 11
             assert len(heard.latencies) == 3 * heard.said
             assert 0 < heard.latencies[0] <= heard.latencies[-1] <= heard.ns
 
@@ -92,7 +91,8 @@ def changed(text):
     ],
     ids=["another", "none", "cut", "twice"],
 )
-def test_what_is_wrong_is_found(told, error):
+def test_what_is_wrong_is_found(told, error, monkeypatch):
+    monkeypatch.setattr(chats, "PATIENCE", 0.2 if "0.2 s" in error else 1.0)
     with crowd(told) as room, pytest.raises(BenchError, match=error):
         room.talk(100, 0.05)
 

@@ -95,7 +95,7 @@ for _ in range(5):
 listener.accept()[0].close()
 """
     monkeypatch.setitem(ECHOES, "other", Echo("ours", "", lambda: [sys.executable, "-c", code]))
-    monkeypatch.setattr(connections, "PATIENCE", 0.5)
+    monkeypatch.setattr(connections, "PATIENCE", 2.0)
     assert connections.main(["--only", "other", "--count", "9"], **SHORT) == 1
     assert "fastframe bench connections: connection 2 is not served: timed out" in capsys.readouterr().err
 

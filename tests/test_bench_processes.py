@@ -119,14 +119,12 @@ def test_no_more_frames_are_outstanding_than_the_window(frames, window):
 
     def hold_back(connection):
         nonlocal most
-        connection.settimeout(0.05)
-        while True:
-            held = b""
+        while held := connection.recv(1 << 20):
+            connection.settimeout(0.05)
             with contextlib.suppress(TimeoutError):
                 while data := connection.recv(1 << 20):
                     held += data
-            if not held:
-                return
+            connection.settimeout(None)
             most = max(most, len(held))
             connection.sendall(held)
 
