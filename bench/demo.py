@@ -20,11 +20,12 @@ import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from pathlib import Path
 from typing import Final
 
 from fastframe import __version__
 
-from . import report, sweep
+from . import pictures, report, sweep
 from .entry import LeftOutError
 
 SIZES: Final = (64, 256, 1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20)
@@ -67,7 +68,7 @@ def main(argv: list[str]) -> int:
         except OSError as error:
             return _fail(f"cannot write the figures: {error}")
     try:
-        report.draw_rates(rates, options.png, "Through an echo server and back, by frame size", note)
+        pictures.draw_rates(rates, Path(options.png), "Through an echo server and back, by frame size", note)
         _say(f"picture: {options.png}")
     except ModuleNotFoundError:
         _say("no picture: matplotlib is not installed (pip install 'fastframe[demo]')")

@@ -1,7 +1,6 @@
-"""What a measurement looks like: a table for the terminal, a picture, files of JSON and Markdown.
+"""What a measurement looks like: a table for the terminal, files of JSON and Markdown.
 
-The base install prints plain text; with rich the table is drawn, with matplotlib there is a picture. Colours are from the
-palette of Okabe and Ito, which colour-blind people can tell apart.
+The base install prints plain text; with rich the table is drawn.
 """
 
 from __future__ import annotations
@@ -12,10 +11,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
-
-COLOURS: Final = {"compiled": "#0072B2", "pure": "#E69F00", "readexactly": "#D55E00"}
-MARKERS: Final = {"compiled": "o", "pure": "s", "readexactly": "^"}
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -76,37 +72,6 @@ def _cells(rates: Sequence[Rate]) -> list[str]:
     for rate in rates:
         cells += f"{rate.megabytes_per_second:,.0f}{'' if rate.whole else '*'}", f"{rate.frames_per_second:,.0f}"
     return cells
-
-
-def draw_rates(rates: Mapping[str, Sequence[Rate]], path: str, title: str, note: str) -> None:
-    """Save throughput by frame size as a picture; raise ModuleNotFoundError without matplotlib, OSError if it cannot."""
-    import matplotlib as mpl  # noqa: PLC0415  an extra, and 0.3 s of import
-
-    mpl.use("Agg")  # no window, no display needed
-    import matplotlib.pyplot as plt  # noqa: PLC0415
-
-    figure, axes = plt.subplots(1, 2, figsize=(11, 4.8), layout="constrained")
-    for axis, unit, label in (
-        (axes[0], "megabytes_per_second", "MB/s, each way"),
-        (axes[1], "frames_per_second", "frames/s, each way"),
-    ):
-        for way, series in rates.items():
-            values = [getattr(rate, unit) for rate in series]
-            sizes = [rate.size for rate in series]
-            axis.plot(sizes, values, marker=MARKERS[way], color=COLOURS[way], label=way, linewidth=2, markersize=6)
-        axis.set_xscale("log", base=2)
-        axis.set_yscale("log")
-        axis.yaxis.set_major_formatter("{x:,.0f}")
-        axis.set_xticks(sizes, [size_text(size) for size in sizes], rotation=40, ha="right")
-        axis.set_ylabel(label)
-        axis.set_xlabel("payload of a frame")
-        axis.grid(visible=True, which="major", alpha=0.35)
-        axis.spines[["top", "right"]].set_visible(False)
-    axes[0].legend(frameon=False)
-    figure.suptitle(title)
-    figure.supxlabel(note, fontsize=8, color="#555555")
-    figure.savefig(path, dpi=140)
-    plt.close(figure)
 
 
 def say(text: str) -> None:

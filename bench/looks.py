@@ -1,0 +1,135 @@
+"""What contenders and figures look like wherever they are drawn, so that the page and the pictures show the same.
+
+Colours are from the palette of Okabe and Ito, which colour-blind people can tell apart: ours are the cool ones, peers the warm
+ones, native programs grey, the limit and what all are compared with black. Of one kind, those with the same word before a slash
+share a shade and a marker (`callback/asyncio`, `callback/uvloop`), and dashes tell them apart.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from .charts import Bars, Heat
+
+if TYPE_CHECKING:
+    from .charts import Chart
+    from .family import Report
+
+# Of each kind, shade by shade: on white, on black.
+SHADES: Final = {
+    "limit": (("#000000", "#F2F2F2"), ("#555555", "#B8B8B8")),
+    "base": (("#000000", "#F2F2F2"), ("#555555", "#B8B8B8")),
+    "ours": (("#0072B2", "#3FA0E0"), ("#009E73", "#1FC79A"), ("#56B4E9", "#A5DBFA"), ("#1B3A8C", "#8C9BF5")),
+    "native": (("#6E6E6E", "#A0A0A0"), ("#8F8F8F", "#7C7C7C"), ("#ABABAB", "#C8C8C8")),
+    "compiled": (("#D55E00", "#E8742A"), ("#8F3F00", "#F5A878"), ("#F0945A", "#B85A1E")),
+    "python": (("#E69F00", "#E69F00"), ("#A87400", "#F7D080"), ("#F2C14E", "#B8862B"), ("#7A5500", "#FBE7BD")),
+    "local": (("#CC79A7", "#D98DB8"), ("#96487A", "#F0C3DB"), ("#E5B3CF", "#A8618A")),
+    "remote": (("#D55E00", "#E8742A"), ("#8F3F00", "#F5A878"), ("#F0945A", "#B85A1E")),
+}
+KINDS: Final = {
+    "limit": "the limit",
+    "base": "what all are compared with",
+    "ours": "fastframe",
+    "native": "C, Go, Rust",
+    "compiled": "peers with compiled parts",
+    "python": "peers in Python",
+    "local": "peers without a server",
+    "remote": "peers with a server",
+}
+MARK: Final = "#B00020"  # what should be reached
+MARKERS: Final = 6  # so many, and so many dashes, are told apart; pictures.py and plots.py say which
+DASHES: Final = 4
+
+
+class Look(NamedTuple):
+    kind: str
+    shade: int
+    marker: int
+    dash: int
+
+
+def looks(chart: Chart, report: Report) -> dict[str, Look]:
+    """Return the looks of all that the chart shows, the same in every chart of the report."""
+    in_chart = dict(shown(chart))
+    found = looks_of({**report["contenders"], **in_chart})
+    return {name: found[name] for name in in_chart}
+
+
+def looks_of(kinds: Mapping[str, str]) -> dict[str, Look]:
+    """Return the looks of contenders, given their kinds by name."""
+    stems: dict[str, dict[str, int]] = {}  # how many have each stem, by kind
+    found = {}
+    for name, kind in kinds.items():
+        stem = name.partition("/")[0]
+        counts = stems.setdefault(kind, {})
+        before = counts.setdefault(stem, 0)
+        counts[stem] += 1
+        at = list(counts).index(stem)
+        again, shade = divmod(at, len(SHADES[kind]))
+        found[name] = Look(kind, shade, at % MARKERS, (before + again) % DASHES)
+    return found
+
+
+def shown(chart: Chart) -> Iterator[tuple[str, str]]:
+    """Yield name and kind of everybody in it, panel by panel."""
+    if not isinstance(chart, Heat):
+        for panel in chart.panels.values():
+            yield from ((each.name, each.kind) for each in panel)
+
+
+def one_list(chart: Bars) -> list[str] | None:
+    """Return the names that stand beside the bars, if they can be the same for all panels: some panel has all of them."""
+    longest = max(chart.panels.values(), key=len)
+    names = [bar.name for bar in longest]
+    return names if {name for name, _ in shown(chart)} == set(names) else None
+
+
+# Figures
+
+
+def figure_text(value: float) -> str:
+    """Return a figure with as many digits as a median is good for: 0.012, 1.23, 12.3, 123 or 1,234."""
+    if value < 1:
+        return f"{value:.2g}"
+    return f"{value:,.{2 if value < 10 else 1 if value < 100 else 0}f}"
+
+
+def tick_text(value: float) -> str:
+    return f"{value:,.10g}"
+
+
+def log_ticks(low: float, high: float, most: int) -> list[float]:
+    """Return round figures between two others, at most so many, evenly spread on a logarithmic axis."""
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for digits in ((1, 1.5, 2, 3, 4, 5, 6, 8), (1, 2, 3, 5), (1, 2, 5), (1, 3), (1,)):
+        ticks = [digit * 10.0**decade for decade in decades for digit in digits]
+        ticks = [tick for tick in ticks if low <= tick <= high]
+        if len(ticks) <= most:
+            return ticks
+    return ticks[:: math.ceil(len(ticks) / most)]
+
+
+def below(value: float) -> float:
+    """Return a round figure well below another, for a logarithmic axis to begin with, where bars need a length."""
+    decade = 10.0 ** math.floor(math.log10(value))
+    return max(digit * decade for digit in (0.1, 0.2, 0.5, 1, 2, 5) if digit * decade <= 0.7 * value)
+
+
+def is_wide(values: list[float]) -> bool:
+    """Tell whether figures are so far apart that colours have to follow their logarithms."""
+    return min(values) > 0 and max(values) > 10 * min(values)
+
+
+def footer(report: Report) -> str:
+    """Return in a line where and when it was measured."""
+    machine = report["machine"]
+    parts = [
+        f"{machine['cpu']}, {machine['cores']} cores",
+        machine["kernel"],
+        machine["python"],
+        f"fastframe {machine['fastframe']} ({machine['implementation']})",
+        machine["date"][:10],
+    ]
+    return " · ".join([*parts, "quick run"] if report["quick"] else parts)
