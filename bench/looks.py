@@ -8,13 +8,13 @@ share a shade and a marker (`callback/asyncio`, `callback/uvloop`), and dashes t
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from .charts import Bars, Heat
 
 if TYPE_CHECKING:
-    from .charts import Chart
+    from .charts import Bar, Chart
     from .family import Report
 
 # Of each kind, shade by shade: on white, on black.
@@ -38,7 +38,7 @@ KINDS: Final = {
     "local": "peers without a server",
     "remote": "peers with a server",
 }
-MARK: Final = "#B00020"  # what should be reached
+MARK: Final = ("#B00020", "#FF7B72")  # what should be reached, on white and on black
 MARKERS: Final = 6  # so many, and so many dashes, are told apart; pictures.py and plots.py say which
 DASHES: Final = 4
 
@@ -92,7 +92,7 @@ def one_list(chart: Bars) -> list[str] | None:
 def figure_text(value: float) -> str:
     """Return a figure with as many digits as a median is good for: 0.012, 1.23, 12.3, 123 or 1,234."""
     if value < 1:
-        return f"{value:.2g}"
+        return f"{value:#.2g}" if value else "0"
     return f"{value:,.{2 if value < 10 else 1 if value < 100 else 0}f}"
 
 
@@ -111,10 +111,24 @@ def log_ticks(low: float, high: float, most: int) -> list[float]:
     return ticks[:: math.ceil(len(ticks) / most)]
 
 
+def bar_range(bars: Sequence[Bar], chart: Bars, share: float) -> tuple[float, float]:
+    """Return where an axis begins and ends if such a share of it, at its end, is for the figures that are written there."""
+    most = max([*(bar.value.upper for bar in bars), *chart.marks.values()])
+    if chart.x.scale == "linear":
+        return 0.0, most / (1 - share) or 1.0
+    start = below(min(bar.value.lower for bar in bars))
+    return start, start * (most / start) ** (1 / (1 - share))
+
+
 def below(value: float) -> float:
     """Return a round figure well below another, for a logarithmic axis to begin with, where bars need a length."""
     decade = 10.0 ** math.floor(math.log10(value))
     return max(digit * decade for digit in (0.1, 0.2, 0.5, 1, 2, 5) if digit * decade <= 0.7 * value)
+
+
+def some_sizes(sizes: Sequence[float], most: int) -> Sequence[float]:
+    """Return at most so many sizes to write at an axis, each so many times the one before."""
+    return sizes[:: 2 ** math.ceil(math.log2(max(1, len(sizes) / most)))]
 
 
 def is_wide(values: list[float]) -> bool:

@@ -20,7 +20,7 @@ from .looks import (
     MARK,
     SHADES,
     Look,
-    below,
+    bar_range,
     figure_text,
     footer,
     is_wide,
@@ -29,6 +29,7 @@ from .looks import (
     looks_of,
     one_list,
     shown,
+    some_sizes,
     tick_text,
 )
 from .measure import Spread
@@ -191,7 +192,7 @@ def draw_panel(axis: Axes, lines: Sequence[Line], look: Mapping[str, Look]) -> N
 
 def scale_both(axis: Axes, lines: Sequence[Line], x: Axis, y: Axis, width: float) -> None:
     """Scale the axes for these lines, where a panel is `width` inches wide."""
-    scale_axis(axis.xaxis, x, sorted({x for line in lines for x in line.x}), int(width / 0.7))
+    scale_axis(axis.xaxis, x, sorted({x for line in lines for x in line.x}), int(width / 0.6))
     scale_axis(axis.yaxis, y, [value for line in lines for spread in line.y for value in spread], 8)
     if y.scale == "linear":
         axis.set_ylim(bottom=0)
@@ -219,8 +220,7 @@ def scale_axis(axis: Any, what: Axis, values: Sequence[float], most: int) -> Non
         return
     axis.axes.set(**{f"{axis.axis_name}scale": "log"})
     if what.scale == "sizes":
-        step = 2 ** math.ceil(math.log2(max(1, len(values) / most)))
-        ticks = list(values)[::step]
+        ticks: Sequence[float] = some_sizes(values, most)
         axis.set_ticks(ticks, [size_text(int(size)) for size in ticks])
     else:
         ticks = log_ticks(min(values) * 0.9, max(values) * 1.1, most)
@@ -257,12 +257,13 @@ def bars_key(chart: Bars) -> dict[str, Any]:
 
 
 def mark_style(at: int) -> dict[str, Any]:
-    return {"color": MARK, "linestyle": DASHES[1 + at % (len(DASHES) - 1)], "linewidth": 1.3, "zorder": 4}
+    return {"color": MARK[0], "linestyle": DASHES[1 + at % (len(DASHES) - 1)], "linewidth": 1.3, "zorder": 4}
 
 
 def bar_panel(axis: Axes, bars: Sequence[Bar], names: Sequence[str], chart: Bars, width: float) -> None:
     """Draw bars on an axis that is `width` inches wide, each at the place of its name."""
-    start, end = bar_range(bars, chart, width)
+    figures = max(len(figure_text(bar.value.median)) for bar in bars)
+    start, end = bar_range(bars, chart, min(0.6, (0.1 + 0.9 * LETTER * figures) / width))
     for bar in bars:
         place, (lower, median, upper) = names.index(bar.name), bar.value
         axis.barh(place, median - start, 0.74, left=start, color=SHADES[bar.kind][0][0])
@@ -279,16 +280,6 @@ def bar_panel(axis: Axes, bars: Sequence[Bar], names: Sequence[str], chart: Bars
         axis.axvline(value, **mark_style(at))
     scale_axis(axis.xaxis, chart.x, [start, end], max(3, int(width / 0.5)))
     axis.set_xlim(start, end)
-
-
-def bar_range(bars: Sequence[Bar], chart: Bars, width: float) -> tuple[float, float]:
-    """Return where the axis begins and ends: behind the last figure that is written at a bar's end."""
-    share = min(0.6, (0.1 + 0.9 * LETTER * max(len(figure_text(bar.value.median)) for bar in bars)) / width)
-    most = max([*(bar.value.upper for bar in bars), *chart.marks.values()])
-    if chart.x.scale == "linear":
-        return 0.0, most / (1 - share) or 1.0
-    start = below(min(bar.value.lower for bar in bars))
-    return start, start * (most / start) ** (1 / (1 - share))
 
 
 # Heat
