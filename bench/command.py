@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.util
 import json
 import signal
 import sys
@@ -21,12 +22,15 @@ from .tables import bars_table, print_verdicts, table_text
 if TYPE_CHECKING:
     from .family import Family, Report
 
+DRAWS_WITH: Final = {"html": "plotly", "png": "matplotlib"}  # extras, by option
 FILE_FORMAT: Final = 1  # of the JSON files; another number where an old file would be misread
 
 
 def run(family: Family, argv: Sequence[str]) -> int:
     """Run a family's command and return its exit status."""
     args = parse(family, argv)
+    if not can_draw(args):
+        return 1
     try:
         report = measured(family, args)
     except (BenchError, OSError) as error:
@@ -80,7 +84,23 @@ def ended_by_signals() -> Iterator[None]:
 
 def add_file_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything to FILE, quartiles and machine included")
+    add_drawing_options(parser)
+
+
+def add_drawing_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--html", type=Path, metavar="FILE", help="write one page with interactive plots and all tables to FILE"
+    )
+    parser.add_argument("--png", type=Path, metavar="FOLDER", help="write a picture of each chart to FOLDER")
     parser.add_argument("--markdown", type=Path, metavar="FOLDER", help="write a page of tables for each family to FOLDER")
+
+
+def can_draw(args: argparse.Namespace) -> bool:
+    """Say what is not installed and asked for, in one line: before an hour of measuring and not after it."""
+    missing = [name for file, name in DRAWS_WITH.items() if getattr(args, file) and importlib.util.find_spec(name) is None]
+    if missing:
+        say(f"fastframe bench: {missing[0]} is not installed (pip install 'fastframe[bench]')")
+    return not missing
 
 
 def save(args: argparse.Namespace, results: Sequence[tuple[Family, Report]]) -> int:
@@ -92,6 +112,10 @@ def save(args: argparse.Namespace, results: Sequence[tuple[Family, Report]]) -> 
             args.markdown.mkdir(parents=True, exist_ok=True)
             for family, report in results:
                 (args.markdown / f"benchmarks-{family.name}.md").write_text(markdown(family, report), encoding="utf-8")
+        if args.html:
+            write_page(args.html, results)
+        if args.png:
+            write_pictures(args.png, results)
     except OSError as error:
         say(f"fastframe bench: {error}")
         return 1
@@ -100,6 +124,21 @@ def save(args: argparse.Namespace, results: Sequence[tuple[Family, Report]]) -> 
 
 def write_json(path: Path, reports: Sequence[Report]) -> None:
     path.write_text(json.dumps({"fastframe_bench": FILE_FORMAT, "reports": reports}, indent=1) + "\n", encoding="utf-8")
+
+
+def write_page(path: Path, results: Sequence[tuple[Family, Report]]) -> None:
+    from .page import page_html  # noqa: PLC0415  which needs what `about` says
+
+    path.write_text(page_html(results), encoding="utf-8")
+
+
+def write_pictures(folder: Path, results: Sequence[tuple[Family, Report]]) -> None:
+    from .pictures import draw  # noqa: PLC0415
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for family, report in results:
+        for chart in family.charts(report):
+            draw(chart, report, folder / f"{family.name}-{chart.name}.png")
 
 
 def read_json(path: Path) -> list[Report]:
