@@ -14,6 +14,7 @@ from .report import size_text
 Row = dict[str, Any]
 KIB, MIB = 1 << 10, 1 << 20
 ENDS = ("server", "client")
+LEAST_COMMANDS = {"fastframe/plain": 600, "fastframe/sandbox": 300}  # `true` a second, several at once
 MOST_CHAT_MS = 100  # for 99 % of the deliveries
 MOST_CHAT_TIMES = 1.1  # for all deliveries, times what it took to say the texts; a short turn has its last ones in it
 
@@ -110,6 +111,19 @@ def transfer_verdicts(report: Row) -> list[Row]:
         verdict("MiB more than before all transfers", memory, worst=32),
     ]
     return [each for each in found if each["cells"]]
+
+
+def exec_verdicts(report: Row) -> list[Row]:
+    """Return the bars of the server of commands: how long one of several takes, without and with its sandbox."""
+    own = {row["contender"]: row for row in report["exec"] if row["table"] == "several" and row["contender"] in LEAST_COMMANDS}
+    return [
+        verdict(
+            f"{name}, ms a command ({LEAST_COMMANDS[name]}/s)",
+            {f"{row['at_once']} at once": row["ns"]["median"] / 1e6},
+            worst=1000 / LEAST_COMMANDS[name],
+        )
+        for name, row in own.items()
+    ]
 
 
 def chat_verdicts(report: Row) -> list[Row]:

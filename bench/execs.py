@@ -1,6 +1,6 @@
 """Who competes in the exec benchmark: what runs a command, from the same process or another, and how it is set up.
 
-Each is set up as its own documentation advises, and says so in its `settings`. Only those with a server check who asks, and SSH
+Each is set up as its own documentation advises, and says so in its `does`. Only those with a server check who asks, and SSH
 encrypts besides. None but ours limits what the command may do.
 """
 
@@ -80,11 +80,14 @@ Start = Callable[[int, Environment], AbstractContextManager[Runs]]
 
 
 class Contender(NamedTuple):
-    """`start` runs it, with as many connections as it needs for so many commands at once, or raises `LeftOutError`."""
+    """`start` runs it, with as many connections as it needs for so many commands at once, or raises `LeftOutError`.
+
+    `does` says in a line what it does.
+    """
 
     kind: Kind
     start: Start
-    settings: str
+    does: str
     prints: bool = False  # much: the others would keep it all in memory
 
 
@@ -174,35 +177,57 @@ CONTENDERS: Final[dict[str, Contender]] = {
     "posix_spawn": Contender(
         "base",
         crew("posix_spawn"),
-        "os.posix_spawn and waitpid, in a process for each at once; what is printed goes to /dev/null",
+        "os.posix_spawn and waitpid, what is printed goes to /dev/null; a process for each at once",
     ),
-    "pipes": Contender("base", crew("pipes"), "the same with two pipes, read to their end", prints=True),
-    "subprocess": Contender("local", local("subprocess"), "subprocess.run with captured output, in a thread for each at once"),
+    "pipes": Contender(
+        "base",
+        crew("pipes"),
+        "os.posix_spawn with two pipes, which are read to their end, and waitpid; a process for each at once",
+        prints=True,
+    ),
+    "subprocess": Contender("local", local("subprocess"), "subprocess.run with captured output; a thread for each at once"),
     "asyncio": Contender(
         "local",
         local("asyncio"),
-        "create_subprocess_exec and communicate; asyncio's loop with the child watcher that it comes with,"
-        f" {'pidfd' if sys.version_info >= (3, 12) else 'a thread for each child'} in this Python",
+        "asyncio.create_subprocess_exec and communicate; asyncio's loop with the child watcher that it comes with,"
+        f" {'pidfd' if sys.version_info >= (3, 12) else 'a thread for each child'} in this Python; a task for each at once",
     ),
-    "execnet": Contender("remote", execnet, "popen gateways, one for each at once; a loop there calls subprocess.run"),
-    "rpyc": Contender("remote", remote("rpyc"), "classic mode, threaded server; a connection for each at once; subprocess.run"),
+    "execnet": Contender(
+        "remote",
+        execnet,
+        "its popen gateways, a Python each at two pipes, where a loop calls subprocess.run; a gateway for each at once",
+    ),
+    "rpyc": Contender(
+        "remote",
+        remote("rpyc"),
+        "its classic mode with the threaded server, in which subprocess.run is called; a connection for each at once",
+    ),
     "asyncssh": Contender(
-        "remote", remote("asyncssh"), "as it comes, both ends; one connection, a session for each command", prints=True
+        "remote",
+        remote("asyncssh"),
+        "its SSH server and client as they come, the documentation's example of redirection; one connection, a session for each"
+        " command",
+        prints=True,
     ),
     "openssh": Contender(
         "remote",
         openssh,
-        "sshd as it comes, the login shell without startup files of the user's; one ssh as control master, a new one for each"
-        " command",
+        "its sshd as it comes, the login shell without the user's startup files; one ssh as control master, a new one beside it"
+        " for each command",
         prints=True,
     ),
     "fastframe/plain": Contender(
         "ours",
         ours("sandbox = false"),
-        "fastframe serve exec, an entry with sandbox = false; a connection for each at once",
+        "fastframe serve exec, an entry with sandbox = false, and its client in Python; a connection for each at once",
         prints=True,
     ),
-    "fastframe/sandbox": Contender("ours", ours(""), "the same with an entry as it comes, in its sandbox", prints=True),
+    "fastframe/sandbox": Contender(
+        "ours",
+        ours(""),
+        "fastframe serve exec, an entry as it comes, in its sandbox, and its client in Python; a connection for each at once",
+        prints=True,
+    ),
 }
 
 

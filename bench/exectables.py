@@ -1,4 +1,4 @@
-"""The report on commands to read: a table for one after another, one for several at once, one for output.
+"""The report on commands to read: a table for one after another, one for several at once, one for output; its charts.
 
 Times are in milliseconds, output is in MB/s (10^6 bytes), and what that costs the processor in seconds a GiB. A ratio is of
 times, so that 2.00x takes twice as long.
@@ -6,9 +6,12 @@ times, so that 2.00x takes twice as long.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
-from .echotables import page, print_report
+from .charts import Axis, Bar, Bars, Chart
+from .family import Figure
+from .measure import Spread
 from .report import size_text
 from .tables import ratio_text
 
@@ -17,8 +20,8 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 
-INTRODUCTION = (
-    "Made by `fastframe bench exec --markdown`. Each contender runs `/bin/true`, and knows its status and that nothing came on"
+INTRODUCTION: Final = (
+    "Each contender runs `/bin/true`, and knows its status and that nothing came on"
     " stdout and stderr; then a program that prints zeros, which are counted and forgotten. Each has a client process of its"
     " own; servers are other processes on the same machine, reached over TCP on loopback. Contenders take turns; a figure is"
     " the median of the turns ± half of what lies between the quartiles, and 99 % is of all runs of all turns. A ratio is of"
@@ -55,10 +58,10 @@ HEADS: Final = {
 def cells(row: Row) -> list[str]:
     ns, cpu_ns = row["ns"]["median"], row["cpu_ns"]["median"]
     if row["table"] == "output":
-        return [f"{row['bytes'] * 1e3 / ns:,.0f} {deviation(row)}", f"{cpu_ns / 1e9 * (1 << 30) / row['bytes']:.2f}"]
+        return [f"{mb_s(row).median:,.0f} {deviation(row)}", f"{cpu_ns / 1e9 * (1 << 30) / row['bytes']:.2f}"]
     if row["table"] == "one":
         return [f"{ns / 1e6:.2f} {deviation(row)}", f"{row['slow'] / 1e6:.2f}", f"{cpu_ns / 1e6:.2f}"]
-    return [f"{1e9 / ns:,.0f} {deviation(row)}", f"{row['slow'] / 1e6:.1f}", f"{cpu_ns / 1e6:.2f}"]
+    return [f"{a_second(row).median:,.0f} {deviation(row)}", f"{row['slow'] / 1e6:.1f}", f"{cpu_ns / 1e6:.2f}"]
 
 
 def deviation(row: Row) -> str:
@@ -66,10 +69,48 @@ def deviation(row: Row) -> str:
     return f"±{50 * (ns['upper'] - ns['lower']) / ns['median']:.0f} %"
 
 
-def print_exec(report: Row) -> None:
-    print_report(report, exec_tables(report))
+# To compare, and to draw
 
 
-def exec_markdown(report: Row) -> str:
-    """Return the whole report as a page of the documentation."""
-    return page(report, "# Benchmarks: commands", INTRODUCTION, exec_tables(report))
+def exec_figures(report: Row) -> Iterator[Figure]:
+    """Yield for each row what a run took, and what all of it used of processors."""
+    for row in report["exec"]:
+        first = next(iter(row["ratio"]))
+        name = f"{title(row)}, {row['contender']}"
+        yield Figure(name, "ns a run", Spread(**row["ns"]), Spread(**row["ratio"][first]))
+        yield Figure(f"{name}, processors", "ns of all processors a run", Spread(**row["cpu_ns"]))
+
+
+def exec_charts(report: Row) -> list[Chart]:
+    """Return milliseconds of one after another, how many there are a second at once, and how fast output comes."""
+    parts = (
+        ("one", "one-after-another", Axis("ms a command"), ms, "Less is better."),
+        ("several", "at-once", Axis("commands/s"), a_second, "More is better."),
+        ("output", "output", Axis("MB/s"), mb_s, "More is better."),
+    )
+    found: list[Chart] = []
+    for table, name, axis, value, better in parts:
+        if rows := [row for row in report["exec"] if row["table"] == table]:
+            bars = [Bar(row["contender"], report["contenders"][row["contender"]], value(row)) for row in rows]
+            found.append(Bars(name, f"A command: {title(rows[0])}", axis, {"": bars}, f"{better} {NOTE}"))
+    return found
+
+
+def ms(row: Row) -> Spread:
+    return Spread(*(ns / 1e6 for ns in row["ns"].values()))
+
+
+def a_second(row: Row) -> Spread:
+    return rate(row, 1e9)
+
+
+def mb_s(row: Row) -> Spread:
+    return rate(row, row["bytes"] * 1e3)
+
+
+def rate(row: Row, work: float) -> Spread:
+    """Return `work` by the time that it took: the longest is the lowest rate."""
+    return Spread(*(work / row["ns"][quartile] for quartile in ("upper", "median", "lower")))
+
+
+NOTE: Final = "Contenders take turns, each has a client process of its own; medians of the turns, and the quartiles."

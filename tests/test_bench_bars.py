@@ -117,3 +117,22 @@ def test_idle_connections_have_a_bar_for_memory_unless_there_is_tls(tls, count):
     names = {"c": "native", "callback/uvloop": "ours", "stream/uvloop": "ours"}
     verdicts = bars.connection_verdicts({"contenders": names, "connections": rows, "settings": {"tls": tls}})
     assert [verdict["over"] for verdict in verdicts] == [{"stream/uvloop": 5.0}, {"callback/uvloop": 1.3}][-count:]
+
+
+def test_commands_have_a_bar_for_how_many_there_are_a_second_and_another_in_the_sandbox():
+    rows = [
+        {"table": table, "contender": name, "at_once": 8, "ns": {"median": ns}}
+        for table, name, ns in (
+            ("one", "fastframe/plain", 9e6),
+            ("several", "pipes", 9e6),
+            ("several", "fastframe/plain", 1.6e6),
+            ("several", "fastframe/sandbox", 3.4e6),
+        )
+    ]
+    plain, sandbox = bars.exec_verdicts({"exec": rows})
+    assert plain["bar"] == "fastframe/plain, ms a command (600/s)"
+    assert plain["reached"]["worst"] == 1.6
+    assert plain["passed"]
+    assert sandbox["over"] == {"8 at once": 3.4}
+    assert not sandbox["passed"]
+    assert bars.exec_verdicts({"exec": rows[:2]}) == []

@@ -1,7 +1,6 @@
 """`fastframe bench exec` as a user runs it, with the shortest turns; what it leaves behind, also when it is ended: nothing."""
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -11,6 +10,7 @@ import pytest
 
 from fastframe.bench import exec as command
 from fastframe.bench import execs
+from fastframe.bench.command import parse, read_json
 from fastframe.bench.entry import BenchError, LeftOutError
 from fastframe.bench.exec import Turn
 from fastframe.bench.execends import Answer
@@ -18,7 +18,7 @@ from fastframe.bench.execends import Answer
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch):
-    monkeypatch.setattr(command, "QUICK_SECONDS", 0.01)
+    monkeypatch.setattr(command, "QUICK", command.QUICK._replace(seconds=0.01))
 
 
 TINY = ["--quick", "--turns", "2", "--at-once", "2", "--size", "300KiB"]
@@ -50,9 +50,9 @@ def failing_start(error):
 
 @pytest.mark.contenders
 def test_they_take_turns_and_the_report_has_it_all(tmp_path, capsys):
-    path, page = tmp_path / "exec.json", tmp_path / "exec.md"
-    assert command.main([*TINY, "--only", "pipes,subprocess", "--json", str(path), "--markdown", str(page)]) == 0
-    report = json.loads(path.read_text())
+    path, page = tmp_path / "exec.json", tmp_path / "benchmarks-exec.md"
+    assert command.main([*TINY, "--only", "pipes,subprocess", "--json", str(path), "--markdown", str(tmp_path)]) == 0
+    (report,) = read_json(path)
     assert report["contenders"] == {"posix_spawn": "base", "pipes": "base", "subprocess": "local"}
     assert report["settings"]["turns"] == "2 of 0.01 s"
     everybody = ["posix_spawn", "pipes", "subprocess"]
@@ -77,7 +77,8 @@ def test_who_is_missing_or_wrong_is_left_out_with_the_reason(tmp_path, monkeypat
     enter(monkeypatch, "failing", "remote", Wrong("it is full"))
     path = tmp_path / "exec.json"
     assert command.main([*TINY, "--only", "absent,alone,failing", "--json", str(path)]) == 0
-    assert json.loads(path.read_text())["left_out"] == [
+    (report,) = read_json(path)
+    assert report["left_out"] == [
         "absent: not here",
         "alone: no server",
         "failing, true, 1 at once: it is full",
@@ -128,20 +129,6 @@ def test_ended_by_a_signal_it_leaves_no_file_and_no_process(number, tmp_path):
     assert not processes_with(f"MARK={tmp_path}")
 
 
-def test_processor_time_is_also_of_what_has_ended():
-    before = set(command.children())
-    burn = "import time\nwhile time.process_time() < 0.1: pass"
-    outer = f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {burn!r}])\nprint(flush=True)\ninput()"
-    pipe = subprocess.PIPE
-    with subprocess.Popen([sys.executable, "-c", outer], stdin=pipe, stdout=pipe) as process:
-        started = [pid for pid in command.children() if pid not in before]
-        assert started == [process.pid]
-        process.stdout.readline()
-        assert 100e6 <= command.cpu_ns(started) < 10e9
-        process.communicate(b"\n")
-    assert command.cpu_ns(started) == 0
-
-
 def processes_with(text):
     """Return what runs with such an environment, zombies apart."""
     found = []
@@ -161,7 +148,7 @@ def test_what_is_asked_wrongly_gets_status_2(arguments, capsys):
 
 
 def test_quick_is_smaller():
-    quick, full = command.parse(["--quick"]), command.parse([])
+    quick, full = (command.extent(parse(command.FAMILY, arguments)) for arguments in (["--quick"], []))
     assert quick.size < full.size
     assert quick.turns < full.turns
     assert quick.seconds < full.seconds

@@ -3,6 +3,8 @@
 import pytest
 
 from fastframe.bench import exectables
+from fastframe.bench.command import markdown, print_report
+from fastframe.bench.exec import FAMILY
 
 
 def row(table, name, ns, at_once=1, size=0, **ratio):
@@ -16,7 +18,8 @@ def report():
     return {
         "machine": {"cpu": "a machine"},
         "versions": {},
-        "settings": {"openssh": "sshd as it comes"},
+        "settings": {},
+        "does": {"openssh": "sshd as it comes"},
         "left_out": ["rpyc: not here"],
         "contenders": {"posix_spawn": "base", "pipes": "base", "openssh": "remote"},
         "bars": [],
@@ -31,7 +34,7 @@ def report():
 
 
 def test_each_job_has_a_table(report, capsys):
-    exectables.print_exec(report)
+    print_report(FAMILY, report)
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["left", "out:", "rpyc:", "not", "here"] in lines
     assert ["openssh", "7.00", "±10", "%", "21.00", "14.00", "7.10x", "3.50x"] in lines
@@ -42,7 +45,28 @@ def test_each_job_has_a_table(report, capsys):
 
 
 def test_a_page_has_the_same_tables(report):
-    page = exectables.exec_markdown(report)
+    page = markdown(FAMILY, report)
     assert page.startswith("# Benchmarks: commands\n")
     assert "| openssh | 250 ±10 % | 12.0 | 8.00 | 8.00x |" in page
-    assert page.count("\n## ") == 3
+    assert page.count("\n## ") == 4
+    assert "| *openssh* | sshd as it comes |" in page
+
+
+def test_each_figure_has_a_name_of_its_own(report):
+    figures = {figure.name: figure for figure in exectables.exec_figures(report)}
+    assert len(figures) == 2 * len(report["exec"])
+    figure = figures["true, 8 at once, openssh"]
+    assert (figure.value.median, figure.ratio.median, figure.better) == (4e6, 8, "less")
+    assert figures["1024 MiB of output, pipes, processors"].value.median == 1e9
+
+
+def test_charts_are_of_times_one_after_another_and_of_rates(report):
+    one, several, output = exectables.exec_charts(report)
+    assert [(bar.name, bar.kind) for bar in one.panels[""]] == [("posix_spawn", "base"), ("openssh", "remote")]
+    assert one.panels[""][1].value == pytest.approx((6.3, 7, 7.7))
+    assert several.panels[""][1].value == pytest.approx((250 / 1.1, 250, 250 / 0.9))
+    assert output.panels[""][0].value.median == pytest.approx(2147.5, abs=0.1)
+    assert "Less is better" in one.note
+    assert "More is better" in several.note
+    report["exec"] = report["exec"][:1]
+    assert len(exectables.exec_charts(report)) == 1
