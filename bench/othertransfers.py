@@ -19,8 +19,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Final
 
+from .accounts import Use, peak
 from .entry import BenchError, LeftOutError
-from .pairs import PATIENCE, Folders, Job, Pair, Runs, Turn, Use, exchange, peak, talking
+from .pairs import PATIENCE, Folders, Job, Pair, Runs, Turn, exchange, talking
 from .processes import ending
 
 LOOK_SECONDS: Final = 0.01  # between two looks at the memory of a socat, which takes all that it needs at its start
@@ -51,6 +52,7 @@ def program(name: str) -> str:
 
 @contextlib.contextmanager
 def socat(folders: Folders) -> Iterator[Runs]:
+    """Two new `socat -u -b 1048576` for each transfer, one at each end."""
     yield Socat([program("socat"), "-u", "-b", str(1 << 20)], folders)
 
 
@@ -120,6 +122,7 @@ def ended(process: subprocess.Popen[bytes]) -> int:
 
 @contextlib.contextmanager
 def openssh(folders: Folders) -> Iterator[Runs]:
+    """Run sshd with a key of its own, and one sftp that is connected to it, both as they come."""
     with tempfile.TemporaryDirectory(prefix="fastframe-bench-") as folder:
         key = f"{folder}/key"
         command = [program("ssh-keygen"), "-q", "-t", "ed25519", "-N", "", "-f", key]

@@ -1,7 +1,6 @@
-"""A server and a client, each a process or a few, that carry a file: what the kernel says that a transfer took both ends.
+"""A server and a client, each a process or a few, that carry a file: how long a transfer took, and what both ends used.
 
-Asked of the kernel from outside, so that all are asked alike: the time on the processor of every process of an end and all its
-threads, in nanoseconds; and the most memory that it had resident (VmHWM), which is set back before each transfer.
+A client is a process that is told what to do line by line, and answers when it has been done.
 """
 
 from __future__ import annotations
@@ -18,8 +17,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Final, Literal, NamedTuple, Protocol
 
+from .accounts import End, Use
 from .entry import BenchError
-from .measure import cpu_ns
 from .processes import ending
 
 PATIENCE: Final = 300.0  # seconds for a transfer: 2 GiB in chunks of 1 KiB took 40 on a busy machine
@@ -57,14 +56,6 @@ class Folders(NamedTuple):
         return (self.own if job.direction == "get" else self.served) / RECEIVED
 
 
-class Use(NamedTuple):
-    """What an end used: nanoseconds of processors; bytes of memory at the peak, and how many more than before all transfers."""
-
-    cpu_ns: int
-    peak: int
-    grown: int
-
-
 class Turn(NamedTuple):
     ns: int
     server: Use
@@ -98,60 +89,6 @@ class Pair:
         ns = self.client.transfer(job)
         server, client = (end.use() for end in self.ends)
         return Turn(ns, server, client)
-
-
-class End:
-    """The account of a process and its descendants."""
-
-    def __init__(self, pid: int) -> None:
-        self.pid = pid
-        self.cpu: dict[int, int] = {}
-        self.idle = sum(map(peak, family(pid)))
-
-    def begin(self) -> None:
-        """Count from now on."""
-        members = family(self.pid)
-        for member in members:
-            forget_peak(member)
-        self.cpu = {member: cpu_ns_or_none(member) for member in members}
-
-    def use(self) -> Use:
-        members = family(self.pid)
-        cpu = sum(cpu_ns_or_none(member) - self.cpu.get(member, 0) for member in members)
-        memory = sum(map(peak, members))
-        return Use(cpu, memory, memory - self.idle)
-
-
-def family(pid: int) -> list[int]:
-    """Return the process and all that descend from it."""
-    parents = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):  # it has just ended
-            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
-    found = [pid]
-    for parent in found:
-        found += [child for child in parents if parents[child] == parent]
-    return found
-
-
-def cpu_ns_or_none(pid: int) -> int:
-    try:
-        return cpu_ns(pid)
-    except OSError:
-        return 0  # it has just ended
-
-
-def forget_peak(pid: int) -> None:
-    with contextlib.suppress(OSError):  # ended, or one that does not let itself be looked into: then it is the peak so far
-        Path(f"/proc/{pid}/clear_refs").write_text("5")
-
-
-def peak(pid: int) -> int:
-    with contextlib.suppress(OSError):
-        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) << 10
-    return 0
 
 
 class PythonClient:

@@ -1,10 +1,6 @@
 """Servers and clients in Python that carry a file: `python -m fastframe.bench.transferends serve|client WAY ...`.
 
-    sendfile    `os.sendfile` into `recv_into` of 1 MiB: nothing is done that need not be
-    loop        what one writes first: read a chunk, `sendall` it; `recv` a chunk, write it
-    pyftpdlib   its server as it comes, sendfile on, buffers of 64 KiB; the standard library's ftplib as client, blocks of 1 MiB
-    asyncssh    its SFTP server and client as they come: no compression, encrypted, as many requests outstanding as it likes
-    fastframe   ours: the client's Python interface; the server is `fastframe serve files`
+Each function that sends or receives says what it does, and configured how.
 
 A server prints `listening on 127.0.0.1:PORT`. A client says `ready`, reads jobs, a line of JSON each, and answers each with
 how long it took. It connects anew for each, before the clock runs.
@@ -92,6 +88,7 @@ def transfer_plainly(port: int, folders: Folders, job: Job, send: Any, receive: 
 
 
 def send_file(connection: socket.socket, path: Path, job: Job) -> None:
+    """`os.sendfile` until all is sent: nothing is done that need not be."""
     with path.open("rb") as file:
         sent = 0
         connection.settimeout(None)  # a socket with a timeout does not block, and os.sendfile does not wait by itself
@@ -100,12 +97,14 @@ def send_file(connection: socket.socket, path: Path, job: Job) -> None:
 
 
 def send_chunks(connection: socket.socket, path: Path, job: Job) -> None:
+    """What one writes first: read a chunk, `sendall` it."""
     with path.open("rb", buffering=0) as file:
         while chunk := file.read(job.chunk):
             connection.sendall(chunk)
 
 
 def receive_into(connection: socket.socket, path: Path, job: Job) -> None:
+    """`recv_into` the same 1 MiB, and write what came."""
     view = memoryview(bytearray(BLOCK))
     left = job.size
     with sink(path, job) as file:
@@ -116,6 +115,7 @@ def receive_into(connection: socket.socket, path: Path, job: Job) -> None:
 
 
 def receive_chunks(connection: socket.socket, path: Path, job: Job) -> None:
+    """What one writes first: `recv` a chunk, write it."""
     left = job.size
     with sink(path, job) as file:
         while left:
@@ -145,6 +145,7 @@ def some(received: int) -> int:
 
 
 def serve_ftp(served: Path) -> None:
+    """FTP by pyftpdlib's server as it comes: sendfile, buffers of 64 KiB, one process with one loop."""
     authorizers, handlers, servers = (importlib.import_module(f"pyftpdlib.{n}") for n in ("authorizers", "handlers", "servers"))
     logging.basicConfig(level=logging.WARNING)  # it writes a line for each transfer
     authorizer = authorizers.DummyAuthorizer()
@@ -156,6 +157,7 @@ def serve_ftp(served: Path) -> None:
 
 
 def transfer_ftp(port: int, folders: Folders, job: Job) -> int:
+    """FTP by the standard library's ftplib with blocks of 1 MiB, binary, passive as it comes."""
     with ftplib.FTP(timeout=PATIENCE) as ftp:  # noqa: S321  that is what it is measured for
         ftp.connect(HOST, port)
         ftp.login(USER, USER)
@@ -177,6 +179,7 @@ def serve_sftp(served: Path) -> None:
 
 
 async def sftp_server(served: Path) -> None:
+    """SFTP by asyncssh's server as it comes, in a folder; nobody has to prove who he is."""
     asyncssh = importlib.import_module("asyncssh")
 
     class Anybody(asyncssh.SSHServer):  # type: ignore[misc, name-defined]  # a class of a module imported by name
@@ -199,6 +202,7 @@ def transfer_sftp(port: int, folders: Folders, job: Job) -> int:
 
 
 async def sftp_transfer(port: int, folders: Folders, job: Job) -> int:
+    """SFTP by asyncssh's client as it comes: no compression, encrypted, as many requests outstanding as it likes."""
     asyncssh = importlib.import_module("asyncssh")
     options = {"known_hosts": None, "client_keys": None, "config": None, "agent_path": None, "username": USER}
     async with asyncssh.connect(HOST, port, **options) as connection, connection.start_sftp_client() as client:
@@ -218,6 +222,7 @@ def transfer_ours(port: int, folders: Folders, job: Job) -> int:
 
 
 async def our_transfer(port: int, folders: Folders, job: Job) -> int:
+    """Our client in Python, on a connection to `fastframe serve files`; frames as large as it likes unless told."""
     files_client = importlib.import_module("fastframe.servers.files_client")
     options: dict[str, Any] = {"digest": job.digest} | ({"block": job.chunk} if job.chunk else {})
     async with files_client.connect(HOST, port) as client:

@@ -1,6 +1,6 @@
 """Who competes in the transfer benchmark: what carries a file between a server and a client, and how it is set up.
 
-Each is set up as its own documentation advises, and says so in its `settings`. The plain ones check nothing but the size; TCP
+Each is set up as its own documentation advises, and says so in its `does`. The plain ones check nothing but the size; TCP
 does. SFTP is encrypted and authenticated, which FTP and ours are not here: it is there since it is what people use.
 """
 
@@ -35,11 +35,14 @@ DIGESTS: Final = ("none", "md5", "sha256", "blake3", "xxh3")
 
 
 class Contender(NamedTuple):
-    """`start` runs it, or raises `LeftOutError`. `ways`: what it can do. `chunked`: it is told how large chunks are."""
+    """`start` runs it, or raises `LeftOutError`; `does` says in a line what it does.
+
+    `ways`: what it can do. `chunked`: it is told how large chunks are.
+    """
 
     kind: Kind
     start: Callable[[Folders, Environment], AbstractContextManager[Runs]]
-    settings: str
+    does: str
     ways: Ways = TO_FILES
     chunked: bool = False
     digests: tuple[str, ...] = ("none",)
@@ -64,30 +67,49 @@ def pair(command: list[str], way: str, folders: Folders, environment: Environmen
 
 # The first is the one that all are compared with.
 CONTENDERS: Final[dict[str, Contender]] = {
-    "sendfile": Contender("base", in_python("sendfile"), "os.sendfile into recv_into of 1 MiB, and write", ANYHOW),
-    "socat": Contender("native", lambda folders, _: socat(folders), "-u -b 1048576, two new ones for each transfer", ANYHOW),
-    "loop": Contender("python", in_python("loop"), "read and sendall, recv and write, a chunk each", ANYHOW, chunked=True),
+    "sendfile": Contender(
+        "base",
+        in_python("sendfile"),
+        "a loop of os.sendfile at one end, of recv_into the same 1 MiB and an unbuffered write at the other",
+        ANYHOW,
+    ),
+    "socat": Contender(
+        "native",
+        lambda folders, _: socat(folders),
+        "socat -u -b 1048576 at each end, read and write of 1 MiB; it carries one file, so two new ones for each transfer",
+        ANYHOW,
+    ),
+    "loop": Contender(
+        "python",
+        in_python("loop"),
+        "what one writes first: read and sendall in a loop at one end, recv and an unbuffered write at the other, a chunk each",
+        ANYHOW,
+        chunked=True,
+    ),
     "pyftpdlib": Contender(
         "python",
         in_python("pyftpdlib"),
-        "as it comes: sendfile, buffers of 64 KiB; ftplib with blocks of 1 MiB; not encrypted",
+        "FTP, not encrypted: its FTPServer as it comes, with sendfile and buffers of 64 KiB; the standard library's ftplib with"
+        " blocks of 1 MiB, where it comes with 8 KiB",
         BUT_PUT_AND_FORGET,
     ),
     "asyncssh": Contender(
         "python",
         in_python("asyncssh"),
-        "as it comes: the cipher first in its list, chacha20-poly1305; requests of up to 4 MiB, 16 at least outstanding;"
-        " window 2 MiB, SSH packets of 32 KiB; no compression",
+        "SFTP, its server and client as they come: the cipher first in its list, chacha20-poly1305; requests of up to 4 MiB, at"
+        " least 16 outstanding; window 2 MiB, SSH packets of 32 KiB; no compression",
     ),
     "openssh": Contender(
         "native",
         lambda folders, _: openssh(folders),
-        "sftp and sshd as they come: the cipher first in their list, chacha20-poly1305; no compression; scp does the same",
+        "SFTP, its sshd and sftp as they come: the cipher first in their list, chacha20-poly1305; requests of 32 KiB, 64"
+        " outstanding; no compression; scp does the same",
     ),
     "fastframe": Contender(
         "ours",
         ours,
-        f"fastframe serve files --write --max-payload {MAX_PAYLOAD}; chunks of the client's own choice unless told",
+        f"fastframe serve files --write --max-payload {MAX_PAYLOAD}, and its client in Python; chunks of its own choice"
+        " unless told; the copy was compared, synced and renamed before it is said to be there",
         BUT_PUT_AND_FORGET,
         chunked=True,
         digests=DIGESTS,

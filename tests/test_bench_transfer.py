@@ -1,7 +1,6 @@
 """`fastframe bench transfer` as a user runs it, with a small file; what it leaves behind, also when it is ended: nothing."""
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -10,8 +9,10 @@ import sys
 import pytest
 
 from fastframe.bench import transfer, transfers
+from fastframe.bench.accounts import Use
+from fastframe.bench.command import parse, read_json
 from fastframe.bench.entry import BenchError, LeftOutError
-from fastframe.bench.pairs import Turn, Use
+from fastframe.bench.pairs import Turn
 
 TINY = ["--size", "300KiB", "--chunks", "4KiB,1MiB", "--repetitions", "2"]
 
@@ -28,6 +29,19 @@ class Wrong:
         return Turn(1, Use(1, 1, 1), Use(1, 1, 1))
 
 
+class Tired:
+    """One that does its warm-up and a turn, and no more."""
+
+    def __init__(self):
+        self.left = 2
+
+    def run(self, job):
+        if not self.left:
+            raise BenchError("the third is too much")
+        self.left -= 1
+        return Turn(1, Use(1, 1, 1), Use(1, 1, 1))
+
+
 def enter(monkeypatch, name, kind, runner, **changes):
     start = lambda *_: contextlib.nullcontext(runner)  # noqa: E731
     monkeypatch.setitem(transfers.CONTENDERS, name, transfers.Contender(kind, start, "", **changes))
@@ -39,11 +53,11 @@ def missing(*_):
 
 @pytest.mark.contenders
 def test_they_take_turns_and_the_report_has_it_all(tmp_path, capsys):
-    path, page, place = tmp_path / "transfer.json", tmp_path / "transfer.md", tmp_path / "place"
+    path, page, place = tmp_path / "transfer.json", tmp_path / "benchmarks-transfer.md", tmp_path / "place"
     place.mkdir()
-    arguments = [*TINY, "--only", "socat,loop", "--dir", str(place), "--json", str(path), "--markdown", str(page)]
+    arguments = [*TINY, "--only", "socat,loop", "--dir", str(place), "--json", str(path), "--markdown", str(tmp_path)]
     assert transfer.main(arguments) == 0
-    report = json.loads(path.read_text())
+    (report,) = read_json(path)
     assert report["contenders"]["sendfile"] == "base"
     assert report["settings"]["file"] == f"300 KiB in {place}"
     rows = [row for row in report["transfer"] if row["label"] == "loop"]
@@ -51,10 +65,12 @@ def test_they_take_turns_and_the_report_has_it_all(tmp_path, capsys):
         (direction, sink, chunk) for direction in ("get", "put") for sink in ("file", "null") for chunk in (4096, 1 << 20)
     }
     for row in report["transfer"]:
-        assert 0 < row["gb_s"]["lower"] <= row["gb_s"]["upper"]
+        assert 0 < row["ns"]["lower"] <= row["ns"]["upper"]
         assert row["bytes"] == 300 << 10
         assert row["ratio"]["sendfile"]["median"] > 0
-        assert row["server"]["cpu_s_gib"]["median"] > 0
+        assert row["server"]["cpu_ns"]["median"] > 0
+        assert row["cpu_ratio"]["sendfile"]["median"] > 0
+    assert set(report["does"]) == {"sendfile", "socat", "loop"}
     assert not list(place.iterdir())
     assert "put and forget, by size of a chunk" in capsys.readouterr().out
     assert "## Get into a file" in page.read_text()
@@ -68,13 +84,23 @@ def test_who_is_missing_or_wrong_is_left_out_with_the_reason(tmp_path, monkeypat
     path = tmp_path / "transfer.json"
     arguments = [*TINY, "--only", "absent,liar,failing", "--dir", str(tmp_path), "--json", str(path)]
     assert transfer.main(arguments) == 0
-    assert json.loads(path.read_text())["left_out"] == [
+    (report,) = read_json(path)
+    assert report["left_out"] == [
         "absent: not here",
         "liar, everybody: get, file: none of 307200 bytes arrived",
         "liar, everybody: put, file: none of 307200 bytes arrived",
         "failing, everybody: put, file: it is full",
     ]
     assert "left out: absent: not here" in capsys.readouterr().out
+
+
+def test_who_fails_in_a_later_turn_is_left_out_of_the_cell(tmp_path, monkeypatch):
+    enter(monkeypatch, "tired", "python", Tired(), ways=(("put", "null"),))
+    path = tmp_path / "transfer.json"
+    assert transfer.main([*TINY, "--only", "tired", "--dir", str(tmp_path), "--json", str(path)]) == 0
+    (report,) = read_json(path)
+    assert report["left_out"] == ["tired, everybody: put, null: the third is too much"]
+    assert {row["label"] for row in report["transfer"]} == {"sendfile"}
 
 
 def test_a_failure_of_ours_is_a_failure(tmp_path, monkeypatch, capsys):
@@ -121,6 +147,12 @@ def test_ended_by_a_signal_it_leaves_no_file_and_no_process(number, tmp_path):
     assert not any(str(tmp_path) in command for command in commands)
 
 
+def test_a_base_that_does_not_start_is_a_failure(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(transfers.CONTENDERS, "sendfile", transfers.Contender("base", missing, ""))
+    assert transfer.main([*TINY, "--only", "sendfile", "--dir", str(tmp_path)]) == 1
+    assert "fastframe bench transfer: sendfile: not here" in capsys.readouterr().err
+
+
 def test_no_room_is_said_in_one_line(tmp_path, capsys):
     assert transfer.main(["--size", "99999999GiB", "--dir", str(tmp_path)]) == 1
     assert "MiB in" in capsys.readouterr().err
@@ -137,9 +169,12 @@ def test_what_is_asked_wrongly_gets_status_2(arguments, capsys):
 
 
 def test_sizes_have_units_and_quick_is_smaller():
-    sizes = [transfer.parse(["--size", text]).size for text in ("7", "16KiB", "300MiB", "2GiB")]
+    def extent(*arguments):
+        return transfer.extent(parse(transfer.FAMILY, arguments))
+
+    sizes = [extent("--size", text).size for text in ("7", "16KiB", "300MiB", "2GiB")]
     assert sizes == [7, 16 << 10, 300 << 20, 2 << 30]
-    quick, full = transfer.parse(["--quick"]), transfer.parse([])
-    assert quick.size < full.size == 2 << 30
+    quick, full = extent("--quick"), extent()
+    assert quick.size < full.size == 128 << 20
     assert set(quick.chunks) < set(full.chunks)
     assert quick.repetitions < full.repetitions
