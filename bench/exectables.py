@@ -75,10 +75,10 @@ def deviation(row: Row) -> str:
 def exec_figures(report: Row) -> Iterator[Figure]:
     """Yield for each row what a run took, and what all of it used of processors."""
     for row in report["exec"]:
-        first = next(iter(row["ratio"]))
         name = f"{title(row)}, {row['contender']}"
-        yield Figure(name, "ns a run", Spread(**row["ns"]), Spread(**row["ratio"][first]))
-        yield Figure(f"{name}, processors", "ns of all processors a run", Spread(**row["cpu_ns"]))
+        ratio = Spread(**next(iter(row["ratio"].values())))
+        yield Figure(name, "ns a run", Spread(**row["ns"]), ratio, row["contender"])
+        yield Figure(f"{name}, processors", "ns of all processors a run", Spread(**row["cpu_ns"]), None, row["contender"])
 
 
 def exec_charts(report: Row) -> list[Chart]:

@@ -48,6 +48,7 @@ def serve_asyncssh() -> None:
 
 
 async def asyncssh_server() -> None:
+    """Asyncssh's server as it comes, without authentication; a command is a subprocess.Popen whose streams are redirected."""
     asyncssh = importlib.import_module("asyncssh")
 
     class Anybody(asyncssh.SSHServer):  # type: ignore[misc, name-defined]  # a class of a module imported by name
@@ -149,6 +150,7 @@ def execnet(_: str) -> Iterator[Run]:
 
 
 def serve_rpyc() -> None:
+    """The threaded server of rpyc in its classic mode: whoever connects uses the modules there."""
     core, servers = importlib.import_module("rpyc.core"), importlib.import_module("rpyc.utils.server")
     server = servers.ThreadedServer(core.SlaveService, hostname=HOST, port=0)
     say_where(server.port)

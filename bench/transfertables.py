@@ -122,11 +122,11 @@ def a_gib(row: Row, ns: Row) -> Spread:
 def transfer_figures(report: Row) -> Iterator[Figure]:
     """Yield for each row how long it took, and what both ends used of processors."""
     for row in report["transfer"]:
-        first = next(iter(row["ratio"]))
         name = f"{size_text(row['bytes'])}, {cell_text(row)}, {row['label']}"
-        yield Figure(name, "ns a GiB", a_gib(row, row["ns"]), Spread(**row["ratio"][first]))
+        ratio, cpu_ratio = (Spread(**next(iter(row[key].values()))) for key in ("ratio", "cpu_ratio"))
+        yield Figure(name, "ns a GiB", a_gib(row, row["ns"]), ratio, row["contender"])
         cpu = a_gib(row, row["cpu_ns"])
-        yield Figure(f"{name}, processors", "ns of both ends' processors a GiB", cpu, Spread(**row["cpu_ratio"][first]))
+        yield Figure(f"{name}, processors", "ns of both ends' processors a GiB", cpu, cpu_ratio, row["contender"])
 
 
 def cell_text(row: Row) -> str:

@@ -103,7 +103,7 @@ def test_each_figure_has_a_name_of_its_own_and_its_time_is_that_of_a_gib(report)
     assert len(figures) == 2 * len(report["transfer"])
     figure = figures["1024 MiB, get into a file, socat"]
     assert figure.value.median == pytest.approx((1 << 30) / 1)
-    assert (figure.ratio.median, figure.better) == (2, "less")
+    assert (figure.ratio.median, figure.contender, figure.better) == (2, "socat", "less")
     assert figures["1024 MiB, get into a file, chunks of 1 KiB, loop, processors"].value.median == 0.75e9
     report["transfer"][1]["bytes"] = 1 << 29
     assert next(figure for figure in transfertables.transfer_figures(report) if "512" in figure.name).value.median > 2e9
