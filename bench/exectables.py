@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
+from .bars import LEAST_COMMANDS
 from .charts import Axis, Bar, Bars, Chart
 from .family import Figure
 from .measure import Spread
@@ -92,7 +93,8 @@ def exec_charts(report: Row) -> list[Chart]:
     for table, name, axis, value, better in parts:
         if rows := [row for row in report["exec"] if row["table"] == table]:
             bars = [Bar(row["contender"], report["contenders"][row["contender"]], value(row)) for row in rows]
-            found.append(Bars(name, f"A command: {title(rows[0])}", axis, {"": bars}, f"{better} {NOTE}"))
+            marks = {f"{own}: {least}/s": least for own, least in LEAST_COMMANDS.items() if table == "several"}
+            found.append(Bars(name, f"A command: {title(rows[0])}", axis, {"": bars}, f"{better} {NOTE}", marks))
     return found
 
 

@@ -76,7 +76,8 @@ CONTENDERS: Final[dict[str, Contender]] = {
     "socat": Contender(
         "native",
         lambda folders, _: socat(folders),
-        "socat -u -b 1048576 at each end, read and write of 1 MiB; it carries one file, so two new ones for each transfer",
+        "socat -u -b 1048576 at each end, read and write of 1 MiB; it carries one file, so that two new ones have to start"
+        " for each transfer, which takes some milliseconds of it",
         ANYHOW,
     ),
     "loop": Contender(

@@ -67,6 +67,7 @@ def test_charts_are_of_times_one_after_another_and_of_rates(report):
     assert several.panels[""][1].value == pytest.approx((250 / 1.1, 250, 250 / 0.9))
     assert output.panels[""][0].value.median == pytest.approx(2147.5, abs=0.1)
     assert "Less is better" in one.note
+    assert (one.marks, several.marks) == ({}, {"fastframe/plain: 600/s": 600, "fastframe/sandbox: 300/s": 300})
     assert "More is better" in several.note
     report["exec"] = report["exec"][:1]
     assert len(exectables.exec_charts(report)) == 1
