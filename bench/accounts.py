@@ -30,17 +30,17 @@ class End:
     def __init__(self, pid: int) -> None:
         self.pid = pid
         self.cpu: dict[int, int] = {}
-        self.idle = sum(map(peak, family(pid)))
+        self.idle = sum(map(peak, tree(pid)))
 
     def begin(self) -> None:
         """Count from now on."""
-        members = family(self.pid)
+        members = tree(self.pid)
         for member in members:
             forget_peak(member)
         self.cpu = {member: cpu_ns_or_none(member) for member in members}
 
     def use(self) -> Use:
-        members = family(self.pid)
+        members = tree(self.pid)
         cpu = sum(cpu_ns_or_none(member) - self.cpu.get(member, 0) for member in members)
         memory = sum(map(peak, members))
         return Use(cpu, memory, memory - self.idle)
@@ -52,14 +52,14 @@ def cpu_ns_of_all(processes: list[int]) -> int:
     Exact to a tick, mostly 10 ms, of each that is still there.
     """
     ticks = 0
-    for pid in (member for process in processes for member in family(process)):
+    for pid in (member for process in processes for member in tree(process)):
         with contextlib.suppress(OSError):  # it has just ended
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
             ticks += sum(map(int, fields[11:15]))  # its own, and of children that it has waited for: proc_pid_stat(5)
     return ticks * 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 
 
-def family(pid: int) -> list[int]:
+def tree(pid: int) -> list[int]:
     """Return the process and all that descend from it."""
     found = [pid]
     for parent in found:

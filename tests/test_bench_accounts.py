@@ -20,7 +20,7 @@ for line in sys.stdin:
 
 def test_an_end_is_a_process_and_those_that_it_has_started():
     with pairs.talking([sys.executable, "-c", WORKS_IN_A_CHILD], {}) as (process, complaints):
-        while len(accounts.family(process.pid)) < 2:
+        while len(accounts.tree(process.pid)) < 2:
             os.sched_yield()
         end = accounts.End(process.pid)
         end.begin()
