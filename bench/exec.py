@@ -45,7 +45,7 @@ class Extent(NamedTuple):
     size: int
 
 
-FULL: Final = Extent(11, 0.5, 256 * MIB)  # 0.5 s: a hundred runs of who takes 5 ms
+FULL: Final = Extent(11, 0.5, 128 * MIB)  # 0.5 s: a hundred runs of who takes 5 ms
 QUICK: Final = Extent(3, 0.1, 16 * MIB)
 
 
@@ -83,7 +83,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--at-once", type=whole_number, default=AT_ONCE, metavar="N", help="commands in the second table (default: %(default)s)"
     )
-    parser.add_argument("--size", type=file_size, metavar="SIZE", help="of the output, such as 2GiB (default: 256MiB)")
+    parser.add_argument("--size", type=file_size, metavar="SIZE", help="of the output, such as 2GiB (default: 128MiB)")
 
 
 def extent(args: argparse.Namespace) -> Extent:
