@@ -10,52 +10,61 @@ are deliveries: a text that is told to 1,000 members is 1,000 of them. How they 
   medians of turns. A turn is over when everybody has everything, and not before it was seen to be right.
 - A delivery takes from before the text is given to the kernel until it was taken from the kernel: this process has its part in
   it, and when a thousand members have something to take, the last of them has waited for the others.
-- All run with the same settings of glibc (`STEADY`, see `echo.py`).
+- All run with the same settings of glibc (`STEADY`, see `machine.py`).
 
-Then some members do not take anything any more: when does the server give them up, and do the others notice?
+Then some members do not take anything any more: when does the server give them up, and do the others notice? Or, with --most:
+how many texts a second can each server do, until they come late?
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import sys
 import time
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple, TypeVar
 
 from .bars import MOST_CHAT_MS, MOST_CHAT_TIMES, chat_verdicts
 from .chats import Crowd, Heard
-from .command import ended_by_signals
+from .chattables import INTRODUCTION, charts, figures, tables
+from .command import run
 from .connections import OWN_FILES, Tls, allow_files, certificate, connect
-from .echotables import page, print_report
 from .entry import BenchError, LeftOutError
-from .machine import STEADY, machine
-from .measure import Results, Spread, on_core, quiet, spread, two_cores
+from .family import Family, Report, new_report
+from .machine import STEADY, environment_text
+from .measure import Results, Spread, on_core, quiet, spread, take_turns, two_cores
 from .options import names_of, whole_number
 from .otherchats import CONTENDERS, chosen, versions
 from .processes import Server, serving
-from .report import add_file_options, save, say
-from .tables import ratio_text
-
-if TYPE_CHECKING:
-    from .family import Table
+from .report import say
 
 MEMBERS, QUICK_MEMBERS = 1000, 200
 SLOW: Final = 10  # who do not take anything
 RATE: Final = 100  # texts a second
 SIZE: Final = 200  # bytes of a text
-TURNS, QUICK_TURNS, MOST_TURNS = 7, 3, 3
-SECONDS, QUICK_SECONDS = 4.0, 0.4  # of a turn
-MOST_TURN_SECONDS: Final = 2.0  # of one that looks whether a rate holds
+TURNS, QUICK_TURNS, MOST_TURNS = 5, 3, 3
+SECONDS, QUICK_SECONDS = 2.0, 0.4  # of a turn
 WARM_SECONDS: Final = 0.3
-LONGEST: Final = 15.0  # seconds until a slow member counts as never cut
+LONGEST: Final = 12.0  # seconds until a slow member counts as never cut
 HURRY: Final = 4  # times the rate with --quick, to fill sooner what holds the bytes for a slow member
 STEP: Final = 1.25  # from one rate to the next, on the way to the most
 LEAST: Final = 1  # text a second
-MIB: Final = 1 << 20
 
 Row = dict[str, Any]
+T = TypeVar("T")
+
+
+class Setup(NamedTuple):
+    """What holds for all. `left_out`: why somebody is missing, a line each."""
+
+    members: int
+    rate: int  # texts a second
+    turns: int
+    seconds: float  # of a turn
+    quick: bool
+    left_out: list[str]
 
 
 class Started(NamedTuple):
@@ -74,38 +83,20 @@ class Turn(NamedTuple):
     client_ns: int
 
 
+class Most(NamedTuple):
+    """`rate`: deliveries a second. `server_busy`, `client_busy`: how much of the time they had on the processor."""
+
+    rate: float
+    server_busy: float
+    client_busy: float
+
+
 def main(argv: list[str]) -> int:
     """Run the command and return its exit status."""
-    args = parse(argv)
-    report = new_report(args)
-    client_core, server_core = two_cores()
-    try:
-        with ended_by_signals(), on_core(client_core), quiet(), contextlib.ExitStack() as stack:
-            if sys.platform != "linux":
-                raise BenchError("it asks Linux for the servers' processor time, and whether they have cut somebody")
-            allow_files((args.members + SLOW) * (len(chosen(args.only)) + 1) + OWN_FILES)
-            started = start_all(args, server_core, report["left_out"], stack)
-            report["versions"] = versions(list(started))
-            report["contenders"] = {name: CONTENDERS[name].kind for name in started}
-            report["settings"] |= {name: CONTENDERS[name].settings for name in started}
-            for table in (most_rows,) if args.most else (talk_rows, slow_rows):
-                report["chat"] += table(started, args, report["left_out"])
-    except (BenchError, OSError) as error:
-        say(f"fastframe bench chat: {error}")
-        return 1
-    report["bars"] = chat_verdicts(report)
-    print_report(report, tables(report))
-    return save(args, report, markdown)
+    return run(FAMILY, argv)
 
 
-def parse(argv: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="fastframe bench chat",
-        description="Measure what it costs to tell everybody in a room what one says: our server beside a bare loop in C,"
-        " broadcast() of websockets, and asyncio's streams.",
-        epilog="example: fastframe bench chat --only fastframe/uvloop,websockets/uvloop --members 500 --json chat.json",
-    )
-    parser.add_argument("--quick", action="store_true", help=f"{QUICK_MEMBERS} members, fewer and shorter turns")
+def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--most", action="store_true", help="find out how many texts a second each server can do instead")
     parser.add_argument(
         "--only",
@@ -119,58 +110,67 @@ def parse(argv: list[str]) -> argparse.Namespace:
         "--rate", type=whole_number, default=RATE, metavar="N", help="texts a second, of all together (default: %(default)s)"
     )
     parser.add_argument("--turns", type=whole_number, metavar="N", help=f"of each (default: {TURNS})")
-    add_file_options(parser)
-    args = parser.parse_args(argv)
-    args.members = args.members or (QUICK_MEMBERS if args.quick else MEMBERS)
-    args.turns = args.turns or (MOST_TURNS if args.most else QUICK_TURNS if args.quick else TURNS)
-    args.seconds = QUICK_SECONDS if args.quick else MOST_TURN_SECONDS if args.most else SECONDS
-    return args
 
 
-def new_report(args: argparse.Namespace) -> Row:
-    """Return a report without contenders and results."""
+def measured(args: argparse.Namespace) -> Report:
+    """Have the members of each server talk, and some of them fall asleep."""
+    if sys.platform != "linux":
+        raise BenchError("it asks Linux for the servers' processor time, and whether they have cut somebody")
+    setup = setup_for(args)
+    report = new_report("chat", quick=args.quick, settings=settings(setup))
+    report["chat"] = []
+    client_core, server_core = two_cores()
+    with on_core(client_core), quiet(), contextlib.ExitStack() as stack:
+        allow_files((setup.members + SLOW) * (len(chosen(args.only)) + 1) + OWN_FILES)
+        started = start_all(args.only, setup, server_core, stack)
+        report["versions"] = versions(list(started))
+        report["contenders"] = {name: CONTENDERS[name].kind for name in started}
+        report["does"] = {name: CONTENDERS[name].does for name in started}
+        for table in (most_rows,) if args.most else (talk_rows, slow_rows):
+            report["chat"] += table(started, setup)
+    report["left_out"] = setup.left_out
+    return report
+
+
+def setup_for(args: argparse.Namespace) -> Setup:
+    turns = args.turns or (MOST_TURNS if args.most else QUICK_TURNS if args.quick else TURNS)
+    members = args.members or (QUICK_MEMBERS if args.quick else MEMBERS)
+    return Setup(members, args.rate, turns, QUICK_SECONDS if args.quick else SECONDS, args.quick, [])
+
+
+def settings(setup: Setup) -> Row:
     return {
-        "benchmark": "chat",
-        "machine": machine(),
-        "settings": {
-            "members": args.members,
-            "texts_a_second": args.rate,
-            "bytes_of_a_text": SIZE,
-            "turns": f"{args.turns} of {args.seconds:g} s",
-            "environment": " ".join(f"{key}={value}" for key, value in STEADY.items()),
-        },
-        "left_out": [],
-        "chat": [],
+        "members": setup.members,
+        "texts_a_second": setup.rate,
+        "bytes_of_a_text": SIZE,
+        "turns": f"{setup.turns} of {setup.seconds:g} s",
+        "environment": environment_text(STEADY),
     }
 
 
-def start_all(
-    args: argparse.Namespace, core: int | None, left_out: list[str], stack: contextlib.ExitStack
-) -> dict[str, Started]:
+def start_all(only: list[str], setup: Setup, core: int | None, stack: contextlib.ExitStack) -> dict[str, Started]:
     """Start all that can be started, and have members join them."""
     found = {}
     tls = None
-    if any(contender.tls for contender in chosen(args.only).values()):
+    if any(contender.tls for contender in chosen(only).values()):
         try:
             tls = stack.enter_context(certificate(wanted=True))
         except BenchError as error:
             say(str(error))
-    for name in chosen(args.only):
+    for name in chosen(only):
         say(f"starting {name}")
-        with forgiven(name, left_out):
-            found[name] = start(name, args.members, tls, core, stack)
+        try:
+            found[name] = start(name, setup.members, tls, core, stack)
+        except (LeftOutError, BenchError) as error:
+            leave_out(name, error, setup.left_out)
     return found
 
 
-@contextlib.contextmanager
-def forgiven(name: str, left_out: list[str]) -> Iterator[None]:
-    """Leave out a contender that cannot go on; one of ours or the one to compare with is a `BenchError`."""
-    try:
-        yield
-    except (LeftOutError, BenchError) as error:
-        if CONTENDERS[name].kind == "limit" or (CONTENDERS[name].kind == "ours" and isinstance(error, BenchError)):
-            raise BenchError(f"{name}: {error}") from None
-        left_out.append(f"{name}: {error}")
+def leave_out(name: str, error: LeftOutError | BenchError, left_out: list[str]) -> None:
+    """Note why a contender cannot go on; one of ours or the one to compare with is a `BenchError`."""
+    if CONTENDERS[name].kind == "limit" or (CONTENDERS[name].kind == "ours" and isinstance(error, BenchError)):
+        raise BenchError(f"{name}: {error}") from None
+    left_out.append(f"{name}: {error}")
 
 
 def start(name: str, members: int, tls: Tls | None, core: int | None, stack: contextlib.ExitStack) -> Started:
@@ -193,27 +193,23 @@ def turn(started: Started, rate: float, seconds: float, over: Callable[[], bool]
     return Turn(heard, max(1, started.server.cpu_ns() - server), time.process_time_ns() - client)
 
 
-def in_turns(started: dict[str, Started], turns: int, left_out: list[str], play: Callable[[str, Started], object]) -> None:
-    """Have everybody play so many turns; who fails is left out from then on."""
-    order = list(started)
-    for _ in range(turns):
-        for name in list(order):
-            failed = len(left_out)
-            with forgiven(name, left_out):
-                play(name, started[name])
-            if len(left_out) > failed:
-                started.pop(name).crowd.close()
-                order.remove(name)
-        order = order[1:] + order[:1]  # nobody always follows the same neighbour
+def in_turns(
+    started: dict[str, Started], turns: int, left_out: list[str], play: Callable[[str, Started], T]
+) -> dict[str, list[T]]:
+    """Have everybody play so many turns, and return what that gave; who fails is left out from then on."""
+
+    def forgive(name: str, error: BenchError) -> None:
+        leave_out(name, error, left_out)
+        started.pop(name).crowd.close()
+
+    return take_turns({name: functools.partial(play, name, each) for name, each in started.items()}, turns, forgive)
 
 
-def talk_rows(started: dict[str, Started], args: argparse.Namespace, left_out: list[str]) -> list[Row]:
+def talk_rows(started: dict[str, Started], setup: Setup) -> list[Row]:
     """Have everybody say and hear what there is, and return a row for each."""
-    took: dict[str, list[Turn]] = {name: [] for name in started}
-    say(f"{args.members:,} members, {args.rate:,} texts a second")
-    in_turns(started, 1, left_out, lambda _, each: turn(each, args.rate, WARM_SECONDS))
-    in_turns(started, args.turns, left_out, lambda name, each: took[name].append(turn(each, args.rate, args.seconds)))
-    turns = {name: took[name] for name in started}
+    say(f"{setup.members:,} members, {setup.rate:,} texts a second")
+    in_turns(started, 1, setup.left_out, lambda _, each: turn(each, setup.rate, WARM_SECONDS))
+    turns = in_turns(started, setup.turns, setup.left_out, lambda _, each: turn(each, setup.rate, setup.seconds))
     cpu = Results({name: [turn.cpu_ns / len(turn.heard.latencies) for turn in own] for name, own in turns.items()})
     base = next(iter(turns))
     return [
@@ -221,7 +217,7 @@ def talk_rows(started: dict[str, Started], args: argparse.Namespace, left_out: l
             "table": "talk",
             "contender": name,
             "rate": spread([len(turn.heard.latencies) * 1e9 / turn.heard.ns for turn in own])._asdict(),
-            "late": spread([turn.heard.ns / 1e9 * args.rate / turn.heard.said for turn in own])._asdict(),
+            "late": spread([turn.heard.ns / 1e9 * setup.rate / turn.heard.said for turn in own])._asdict(),
             "cpu_ns": cpu.ns(name)._asdict(),
             "ratio": {base: cpu.ratio(name, base)._asdict()},
             "client_ns": spread([turn.client_ns / len(turn.heard.latencies) for turn in own])._asdict(),
@@ -242,55 +238,49 @@ def at_share(ordered: list[int], share: float) -> int:
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
 
 
-def slow_rows(started: dict[str, Started], args: argparse.Namespace, left_out: list[str]) -> list[Row]:
+def slow_rows(started: dict[str, Started], setup: Setup) -> list[Row]:
     """Have some not take anything any more, at one after the other; with --quick at the first of ours only."""
-    found: list[Row] = []
 
-    def play(name: str, each: Started) -> None:
+    def play(name: str, each: Started) -> Row:
         say(f"{name}: {SLOW} slow members")
         each.crowd.slow_down(each.crowd.join(SLOW))
         before = each.server.memory()
-        own = turn(each, args.rate * (HURRY if args.quick else 1), LONGEST, each.crowd.all_cut)
+        own = turn(each, setup.rate * (HURRY if setup.quick else 1), LONGEST, each.crowd.all_cut)
         grown = each.server.memory() - before
         each.crowd.dismiss_slow()
         row = {"table": "slow", "contender": name, "members": SLOW, "longest": LONGEST, "cut": each.crowd.cut, "grown": grown}
-        found.append(row | {"slow": at_share(own.heard.latencies, 0.99), "slowest": own.heard.latencies[-1]})
+        return row | {"slow": at_share(own.heard.latencies, 0.99), "slowest": own.heard.latencies[-1]}
 
-    first_of_ours = [name for name in started if CONTENDERS[name].kind == "ours"][:1]
-    in_turns({name: started[name] for name in (first_of_ours if args.quick else started)}, 1, left_out, play)
-    return found
+    ours = [name for name in started if CONTENDERS[name].kind == "ours"]
+    # No loop cuts anybody: others are asked once, on asyncio.
+    asked = [name for name in started if name in ours or not name.endswith("/uvloop")]
+    tried = {name: started[name] for name in (ours[:1] if setup.quick else asked)}
+    return [row for rows in in_turns(tried, 1, setup.left_out, play).values() for row in rows]
 
 
-def most_rows(started: dict[str, Started], args: argparse.Namespace, left_out: list[str]) -> list[Row]:
+def most_rows(started: dict[str, Started], setup: Setup) -> list[Row]:
     """Find out at each turn how many texts a second everybody can do, beginning with what it was the last time."""
-    found: dict[str, list[float]] = {name: [] for name in started}
-    busy: dict[str, list[tuple[float, float]]] = {name: [] for name in started}
+    last: dict[str, float] = {}
 
-    def play(name: str, each: Started) -> None:
+    def play(name: str, each: Started) -> Most:
         tried: dict[float, Turn] = {}
 
         def can(rate: float) -> bool:
-            own = tried[rate] = turn(each, rate, args.seconds)
+            own = tried[rate] = turn(each, rate, setup.seconds)
             return holds(own, rate)
 
         # Whoever else uses the machine may fail one try, and hardly two.
-        rate = most(lambda rate: can(rate) or can(rate), (found[name] or [args.rate])[-1])
-        say(f"{name}: {rate:.0f} texts a second to {args.members:,} members")
-        found[name].append(rate)
+        rate = last[name] = most(lambda rate: can(rate) or can(rate), last.get(name) or setup.rate)
+        say(f"{name}: {rate:.0f} texts a second to {setup.members:,} members")
         own = tried[rate] if rate else Turn(Heard(0, 1, []), 0, 0)
-        busy[name].append((own.cpu_ns / own.heard.ns, own.client_ns / own.heard.ns))
+        return Most(rate * setup.members, own.cpu_ns / own.heard.ns, own.client_ns / own.heard.ns)
 
-    in_turns(started, args.turns, left_out, play)
-    return [
-        {
-            "table": "most",
-            "contender": name,
-            "rate": spread([rate * args.members for rate in found[name]])._asdict(),
-            "server_busy": spread([server for server, _ in busy[name]])._asdict(),
-            "client_busy": spread([client for _, client in busy[name]])._asdict(),
-        }
-        for name in started
-    ]
+    turns = in_turns(started, setup.turns, setup.left_out, play)
+    return [{"table": "most", "contender": name, **spreads(own)} for name, own in turns.items()]
+
+
+def spreads(turns: list[Most]) -> Row:
+    return {field: spread([getattr(turn, field) for turn in turns])._asdict() for field in Most._fields}
 
 
 def most(can: Callable[[float], bool], rate: float) -> float:
@@ -314,73 +304,17 @@ def holds(own: Turn, rate: float) -> bool:
     )
 
 
-# the report
-
-
-def tables(report: Row) -> list[Table]:
-    """Return all tables with anything in them."""
-    parts = [
-        (
-            "talk",
-            "what a delivery takes",
-            ["", "deliveries/s", "processor us", "times c", "client's us", "ms", "99 % ms", "most ms", "MiB", "KiB a member"],
-            talk_cells,
-        ),
-        (
-            "slow",
-            f"{SLOW} members who do not take anything",
-            ["", "cut", "s until then", "99 % of the others' ms", "most ms", "MiB more"],
-            slow_cells,
-        ),
-        ("most", f"the most with 99 % in {MOST_CHAT_MS} ms", ["", "deliveries/s", "server busy", "client busy"], most_cells),
-    ]
-    found: list[Table] = []
-    for table, title, heads, cells in parts:
-        lines = [[row["contender"], *cells(row)] for row in report["chat"] if row["table"] == table]
-        if lines:
-            found.append((title, heads, lines))
-    return found
-
-
-def talk_cells(row: Row) -> list[str]:
-    times = [f"{row[kind]['median'] / 1e6:,.1f}" for kind in ("median", "slow", "slowest")]
-    memory = [f"{row['memory'] / MIB:.1f}", f"{row['each'] / 1024:.1f}"]
-    return [
-        f"{row['rate']['median']:,.0f}",
-        f"{row['cpu_ns']['median'] / 1e3:.2f} {deviation(row['cpu_ns'])}",
-        *(ratio_text(ratio["median"]) for ratio in row["ratio"].values()),
-        f"{row['client_ns']['median'] / 1e3:.2f}",
-        *times,
-        *memory,
-    ]
-
-
-def slow_cells(row: Row) -> list[str]:
-    cut = row["cut"]
-    when = f"{min(cut):.1f} to {max(cut):.1f}" if cut else f"not in {LONGEST:g}"
-    times = [f"{row[kind] / 1e6:,.1f}" for kind in ("slow", "slowest")]
-    return [f"{len(cut)} of {row['members']}", when, *times, f"{row['grown'] / MIB:.1f}"]
-
-
-def most_cells(row: Row) -> list[str]:
-    busy = [f"{100 * row[kind]['median']:.0f} %" for kind in ("server_busy", "client_busy")]
-    return [f"{row['rate']['median']:,.0f} {deviation(row['rate'])}", *busy]
-
-
-def deviation(values: Row) -> str:
-    return f"±{50 * (values['upper'] - values['lower']) / (values['median'] or 1):.0f} %"
-
-
-INTRODUCTION: Final = (
-    "Made by `fastframe bench chat --markdown`. Members of one room say texts, and each text is told to all: a delivery is one"
-    " text to one member. Servers have one core, all members together another; contenders take turns with the same number of"
-    " members, the same texts and the same bytes, and a figure is the median of the turns ± half of what lies between the"
-    " quartiles. Processor time is the server's alone, as the kernel accounts for it; a ratio is taken turn by turn. What a"
-    " delivery takes is from saying to hearing, with the client's part in it. Every byte that every member got was compared: no"
-    " text was missing, none came twice, and all came in the same order. *c* is the base: a loop of `send`, in C."
+FAMILY: Final = Family(
+    "chat",
+    summary="the chat server",
+    description="Measure what it costs to tell everybody in a room what one says: our server beside a bare loop in C,"
+    " broadcast() of websockets, and asyncio's streams.",
+    example="chat --only fastframe/uvloop,websockets/uvloop --members 500 --json chat.json",
+    introduction=INTRODUCTION,
+    add_options=add_options,
+    measure=measured,
+    bars=chat_verdicts,
+    tables=tables,
+    figures=figures,
+    charts=charts,
 )
-
-
-def markdown(report: Row) -> str:
-    """Return the whole report as a page of the documentation."""
-    return page(report, "# Benchmarks: the chat server", INTRODUCTION, tables(report))

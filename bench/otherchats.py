@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
-import importlib.metadata
 import importlib.util
 import sys
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from typing import Any, Final, Literal, NamedTuple
 from . import chats
 from .chats import GREETING, Wire
 from .entry import LeftOutError, choose
+from .machine import package_versions
 from .native import c_program
 from .serve import HOST, run_on, say_where
 from .workloads import frame
@@ -31,12 +31,16 @@ MEMBERS: Final = 20_000
 
 
 class Contender(NamedTuple):
-    """`command` makes the server's command line, with the file of its certificate behind it, or raises `LeftOutError`."""
+    """A contender; `does` says in a line what it does.
+
+    `command` makes the server's command line, with the file of its certificate behind it, or raises `LeftOutError`. `wire`
+    makes of the length of a text what its members speak.
+    """
 
     kind: Kind
     command: Callable[[], list[str]]
     wire: Callable[[int], Wire]
-    settings: str
+    does: str
     tls: bool = False
 
 
@@ -58,21 +62,31 @@ def installed(name: str, command: list[str]) -> list[str]:
 
 
 PACKAGES: Final = ("uvloop", "websockets")
-STREAMS: Final = "asyncio's streams, writer.write for each, no drain"
-WEBSOCKETS: Final = "broadcast() of websockets.asyncio, binary, compression=None, ping_interval=None"
+STREAMS: Final = "{}'s streams: writer.write for each who is there, no drain; neither numbers, keeps nor limits anything"
+WEBSOCKETS: Final = (
+    "broadcast() of websockets.asyncio on {}, binary, compression=None, ping_interval=None; as little as streams"
+)
+OURS: Final = (
+    "`fastframe serve chat --loop {}`: decodes, numbers and keeps each text, joins what a large room says, cuts slow members"
+)
 
 # The first is the one that all are compared with.
 CONTENDERS: Final[dict[str, Contender]] = {
     "c": Contender(
-        "limit", lambda: [str(c_program("fanout"))], chats.bare, "in C: one send for each, and nothing is looked at"
+        "limit",
+        lambda: [str(c_program("fanout"))],
+        chats.bare,
+        "in C, epoll: one send for each member, nothing is looked at, decoded or kept",
     ),
-    "fastframe/asyncio": Contender("ours", ours("asyncio"), chats.ours, "fastframe serve chat --loop asyncio"),
-    "fastframe/uvloop": Contender("ours", ours("uvloop"), chats.ours, "the same with --loop uvloop"),
-    "fastframe/tls": Contender("ours", ours("asyncio", "--tls-cert"), chats.ours, "the first of them over TLS", tls=True),
-    "websockets/asyncio": Contender("python", peer("websockets", "asyncio"), chats.websocket, WEBSOCKETS),
-    "websockets/uvloop": Contender("python", peer("websockets", "uvloop"), chats.websocket, "the same on uvloop"),
-    "streams/asyncio": Contender("python", peer("streams", "asyncio"), chats.bare, STREAMS),
-    "streams/uvloop": Contender("python", peer("streams", "uvloop"), chats.bare, "the same on uvloop"),
+    "fastframe/asyncio": Contender("ours", ours("asyncio"), chats.ours, OURS.format("asyncio")),
+    "fastframe/uvloop": Contender("ours", ours("uvloop"), chats.ours, OURS.format("uvloop")),
+    "fastframe/tls": Contender(
+        "ours", ours("asyncio", "--tls-cert"), chats.ours, "what fastframe/asyncio does, over TLS", tls=True
+    ),
+    "websockets/asyncio": Contender("python", peer("websockets", "asyncio"), chats.websocket, WEBSOCKETS.format("asyncio")),
+    "websockets/uvloop": Contender("python", peer("websockets", "uvloop"), chats.websocket, WEBSOCKETS.format("uvloop")),
+    "streams/asyncio": Contender("python", peer("streams", "asyncio"), chats.bare, STREAMS.format("asyncio")),
+    "streams/uvloop": Contender("python", peer("streams", "uvloop"), chats.bare, STREAMS.format("uvloop")),
 }
 
 
@@ -83,15 +97,11 @@ def chosen(parts: list[str]) -> dict[str, Contender]:
 
 def versions(names: list[str]) -> dict[str, str]:
     """Return the versions of what `names` run on."""
-    found = {}
-    for package in PACKAGES:
-        if any(package in name for name in names):
-            with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-                found[package] = importlib.metadata.version(package)
-    return found
+    return package_versions(package for package in PACKAGES if any(package in name for name in names))
 
 
 async def serve_streams() -> None:
+    """Send each frame on with `writer.write` to everybody, as it came, and wait for nobody to take it."""
     members: set[asyncio.StreamWriter] = set()
 
     async def attend(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -112,6 +122,7 @@ async def serve_streams() -> None:
 
 
 async def serve_websockets() -> None:
+    """Send each message on with `broadcast()` of websockets, which frames it for each anew and waits for nobody to take it."""
     server, connection, exceptions = (
         importlib.import_module(f"websockets.{name}") for name in ("asyncio.server", "asyncio.connection", "exceptions")
     )

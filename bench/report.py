@@ -32,6 +32,11 @@ def size_text(size: int) -> str:
     return f"{size} B"
 
 
+def deviation(spread: Mapping[str, float]) -> str:
+    """Return plus and minus half of what lies between the quartiles of a spread in a report, as a share of its median."""
+    return f"±{50 * (spread['upper'] - spread['lower']) / (spread['median'] or 1):.0f} %"
+
+
 def print_rates(rates: Mapping[str, Sequence[Rate]], title: str) -> None:
     """Print a table of MB/s and frames/s to stdout: a row for each size, two columns for each way."""
     heads = ["frame", *(f"{way} {unit}" for way in rates for unit in ("MB/s", "frames/s"))]

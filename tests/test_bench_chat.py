@@ -1,15 +1,15 @@
 """`fastframe bench chat` as a user runs it, with few members; what it makes of turns, and says of them."""
 
 import contextlib
-import json
 import sys
 from types import SimpleNamespace
 
 import pytest
 
 from fastframe.bench import chat, chats, connections, otherchats
-from fastframe.bench.chat import Started, Turn
+from fastframe.bench.chat import Setup, Started, Turn
 from fastframe.bench.chats import Heard
+from fastframe.bench.command import parse, read_json
 from fastframe.bench.entry import BenchError, LeftOutError
 
 MS = 1_000_000
@@ -28,9 +28,9 @@ TINY = ["--quick", "--turns", "2", "--members", "5"]
 
 @pytest.mark.contenders
 def test_everybody_takes_turns_and_the_report_has_it_all(short, tmp_path, capsys):
-    path, document = tmp_path / "chat.json", tmp_path / "chat.md"
-    assert chat.main([*TINY, "--json", str(path), "--markdown", str(document)]) == 0
-    report = json.loads(path.read_text())
+    path = tmp_path / "chat.json"
+    assert chat.main([*TINY, "--json", str(path), "--markdown", str(tmp_path)]) == 0
+    (report,) = read_json(path)
     everybody = list(otherchats.CONTENDERS)
     assert report["left_out"] == []
     assert [row["contender"] for row in report["chat"] if row["table"] == "talk"] == everybody
@@ -42,7 +42,9 @@ def test_everybody_takes_turns_and_the_report_has_it_all(short, tmp_path, capsys
         assert row["memory"] > 0
     assert report["versions"].keys() == {"uvloop", "websockets"}
     assert "500 deliveries/s, times the time" in capsys.readouterr().out
-    assert "## What a delivery takes" in document.read_text()
+    page = (tmp_path / "benchmarks-chat.md").read_text()
+    assert "## What a delivery takes" in page
+    assert "| *fastframe/uvloop* | `fastframe serve chat --loop uvloop`" in page
 
 
 @pytest.mark.contenders
@@ -50,7 +52,7 @@ def test_the_most_is_found(short, monkeypatch, tmp_path):
     monkeypatch.setattr(chat, "STEP", 50)
     path = tmp_path / "chat.json"
     assert chat.main([*TINY, "--turns", "1", "--most", "--only", "c", "--json", str(path)]) == 0
-    (row,) = json.loads(path.read_text())["chat"]
+    ((row,),) = (report["chat"] for report in read_json(path))
     assert (row["table"], row["contender"]) == ("most", "c")
     assert row["rate"]["median"] >= 500
 
@@ -59,7 +61,8 @@ def test_the_most_is_found(short, monkeypatch, tmp_path):
 def test_a_slow_member_is_cut_and_nobody_else_notices(tmp_path):
     path = tmp_path / "chat.json"
     assert chat.main([*TINY, "--rate", "1000", "--only", "fastframe/asyncio", "--json", str(path)]) == 0
-    (row,) = (row for row in json.loads(path.read_text())["chat"] if row["table"] == "slow")
+    (report,) = read_json(path)
+    (row,) = (row for row in report["chat"] if row["table"] == "slow")
     assert len(row["cut"]) == row["members"] == chat.SLOW
     assert 1 < min(row["cut"]) <= max(row["cut"]) < 10
 
@@ -80,15 +83,23 @@ class Silent:
     def close(self):
         self.closed = True
 
+    def join(self, count):
+        return []
+
+    slow_down = dismiss_slow = all_cut = lambda *_: None
+    cut = ()
+
+
+SETUP = Setup(members=2, rate=10, turns=2, seconds=1, quick=False, left_out=[])
+
 
 def started(crowd):
     return Started(SimpleNamespace(cpu_ns=iter(range(100)).__next__, memory=lambda: 1 << 20), crowd, 2048.0)
 
 
 def rows_of(crowds, turns=2):
-    left_out = []
-    args = SimpleNamespace(members=2, rate=10, turns=turns, seconds=1, quick=False)
-    return chat.talk_rows({name: started(crowd) for name, crowd in crowds.items()}, args, left_out), left_out
+    setup = SETUP._replace(turns=turns, left_out=[])
+    return chat.talk_rows({name: started(crowd) for name, crowd in crowds.items()}, setup), setup.left_out
 
 
 def test_who_fails_is_left_out_with_the_reason():
@@ -111,11 +122,11 @@ def test_what_is_not_installed_is_left_out(monkeypatch, capsys):
 
     peer = otherchats.CONTENDERS["websockets/asyncio"]._replace(command=missing)
     monkeypatch.setitem(otherchats.CONTENDERS, "websockets/asyncio", peer)
-    left_out = []
+    setup = SETUP._replace(left_out=[])
     monkeypatch.setattr(chat, "chosen", lambda _: {"websockets/asyncio": peer})
     with contextlib.ExitStack() as stack:
-        assert chat.start_all(SimpleNamespace(only=[], members=1), None, left_out, stack) == {}
-    assert left_out == ["websockets/asyncio: websockets is not installed"]
+        assert chat.start_all([], setup, None, stack) == {}
+    assert setup.left_out == ["websockets/asyncio: websockets is not installed"]
 
 
 def test_a_package_that_is_not_here_is_found_missing(monkeypatch):
@@ -127,11 +138,11 @@ def test_a_package_that_is_not_here_is_found_missing(monkeypatch):
 
 def test_without_trustme_tls_alone_is_left_out(monkeypatch):
     monkeypatch.setitem(sys.modules, "trustme", None)
-    left_out = []
+    setup = SETUP._replace(left_out=[])
     monkeypatch.setattr(chat, "chosen", lambda _: {"fastframe/tls": otherchats.CONTENDERS["fastframe/tls"]})
     with contextlib.ExitStack() as stack:
-        assert chat.start_all(SimpleNamespace(only=[], members=1), None, left_out, stack) == {}
-    assert left_out == ["fastframe/tls: trustme, which makes the certificate, is not installed"]
+        assert chat.start_all([], setup, None, stack) == {}
+    assert setup.left_out == ["fastframe/tls: trustme, which makes the certificate, is not installed"]
 
 
 def test_figures_of_turns():
@@ -139,44 +150,16 @@ def test_figures_of_turns():
     assert rows[1]["rate"]["median"] == 10  # two deliveries in 200 ms
     assert rows[1]["late"]["median"] == 2  # ten texts a second were to be said
     assert rows[1]["slow"]["median"] == 200 * MS
-    contenders = {"c": "limit", "fastframe/asyncio": "ours"}
-    report = {"chat": rows, "contenders": contenders, "settings": {"members": 2, "texts_a_second": 10}}
-    late, slow = chat.chat_verdicts(report)
-    assert (late["bar"], late["reached"]["worst"], late["passed"]) == ("20 deliveries/s, times the time", 2, False)
-    assert (slow["reached"]["worst"], slow["passed"]) == (200, False)
-    ((_, heads, lines),) = chat.tables(report)
-    assert len(heads) == len(lines[0]) == len(lines[1])
-    assert lines[1][:2] == ["fastframe/asyncio", "10"]
+    assert rows[1]["ratio"]["c"]["median"] == 1
 
 
-def slow_row(name, cut):
-    return {
-        "table": "slow",
-        "contender": name,
-        "members": 2,
-        "longest": 15,
-        "cut": cut,
-        "grown": 1 << 20,
-        "slow": MS,
-        "slowest": 2 * MS,
-    }
-
-
-@pytest.mark.parametrize(
-    ("cut", "text", "passed"), [([4.0, 6.0], "4.0 to 6.0", True), ([4.0], "4.0 to 4.0", False), ([], "not in 15", False)]
-)
-def test_when_slow_members_are_cut(cut, text, passed):
-    contenders = {"fastframe/uvloop": "ours"}
-    report = {
-        "chat": [slow_row("fastframe/uvloop", cut)],
-        "contenders": contenders,
-        "settings": {"members": 2, "texts_a_second": 10},
-    }
-    (verdict,) = chat.chat_verdicts(report)
-    assert (verdict["bar"], verdict["passed"]) == ("s until a slow member is cut", passed)
-    ((_, heads, (line,)),) = chat.tables(report)
-    assert line == ["fastframe/uvloop", f"{len(cut)} of 2", text, "1.0", "2.0", "1.0"]
-    assert len(heads) == len(line)
+def test_others_are_asked_about_slow_members_once():
+    crowds = {name: Silent() for name in ("c", "fastframe/asyncio", "fastframe/uvloop", "streams/asyncio", "streams/uvloop")}
+    asked = chat.slow_rows({name: started(crowd) for name, crowd in crowds.items()}, SETUP)
+    assert [row["contender"] for row in asked] == ["c", "fastframe/asyncio", "fastframe/uvloop", "streams/asyncio"]
+    assert [row["slowest"] for row in asked] == [1] * 4
+    quick = chat.slow_rows({name: started(crowd) for name, crowd in crowds.items()}, SETUP._replace(quick=True))
+    assert [row["contender"] for row in quick] == ["fastframe/asyncio"]
 
 
 def test_the_most_of_each_turn_begins_where_the_last_one_ended():
@@ -187,14 +170,10 @@ def test_the_most_of_each_turn_begins_where_the_last_one_ended():
             rates.append(rate)
             return Heard(2, 2 * round(1e9 / rate), [MS] * 4) if rate <= 130 else Heard(2, 10**12, [10**12])
 
-    left_out = []
-    args = SimpleNamespace(members=2, rate=100, turns=2, seconds=1)
-    (row,) = chat.most_rows({"c": started(Limited())}, args, left_out)
+    (row,) = chat.most_rows({"c": started(Limited())}, SETUP._replace(rate=100))
     assert rates == [100, 125, 156.25, 156.25, 125, 156.25, 156.25]
     assert row["rate"]["median"] == 250
     assert row["server_busy"]["median"] > 0
-    ((_, heads, (line,)),) = chat.tables({"chat": [row]})
-    assert len(heads) == len(line)
 
 
 @pytest.mark.parametrize(("start", "limit", "found"), [(100, 130, 125), (100, 200, 195.3125), (100, 99, 80), (100, 0, 0)])
@@ -224,7 +203,7 @@ def test_what_is_asked_wrongly_gets_status_2(arguments, capsys):
 
 
 def test_quick_is_smaller():
-    quick, full = chat.parse(["--quick"]), chat.parse([])
+    quick, full = (chat.setup_for(parse(chat.FAMILY, arguments)) for arguments in (["--quick"], []))
     assert quick.members < full.members
     assert quick.turns < full.turns
     assert quick.seconds < full.seconds
