@@ -15,6 +15,7 @@ Row = dict[str, Any]
 KIB, MIB = 1 << 10, 1 << 20
 ENDS = ("server", "client")
 LEAST_COMMANDS = {"fastframe/plain": 600, "fastframe/sandbox": 300}  # `true` a second, several at once
+MOST_UDP_US = 12.5  # of the server's processor, for a datagram in and out: 80,000 a second of one core
 MOST_CHAT_MS = 100  # for 99 % of the deliveries
 MOST_CHAT_TIMES = 1.1  # for all deliveries, times what it took to say the texts; a short turn has its last ones in it
 
@@ -138,6 +139,18 @@ def chat_verdicts(report: Row) -> list[Row]:
         verdict(f"{deliveries:,} deliveries/s, times the time", late, worst=MOST_CHAT_TIMES),
         verdict("99 % of the deliveries, ms", {n: row["slow"]["median"] / 1e6 for n, row in talk.items()}, worst=MOST_CHAT_MS),
         verdict("s until a slow member is cut", cut, worst=10),
+    ]
+    return [each for each in found if each["cells"]]
+
+
+def udp_verdicts(report: Row) -> list[Row]:
+    """Return the bars of our echo servers of datagrams: what one takes of the processor, and that none is lost at the pace."""
+    own = [row for row in report["udp"] if report["contenders"][row["contender"]] == "ours"]
+    cpu = {row["contender"]: row["cpu_ns"]["median"] / 1000 for row in own}
+    lost = {row["contender"]: row["paced"]["sent"] - row["paced"]["answered"] for row in own}
+    found = [
+        verdict("us of the processor a datagram in and out", cpu, worst=MOST_UDP_US),
+        verdict(f"datagrams lost at {report['settings']['pace']:,}/s", lost, worst=0),
     ]
     return [each for each in found if each["cells"]]
 

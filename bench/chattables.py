@@ -74,16 +74,17 @@ def most_cells(row: Row) -> list[str]:
 
 def figures(report: Report) -> Iterator[Figure]:
     """Yield what a delivery takes, of the server's processor and until it was heard, and the most, where that was sought."""
-    for row in rows_of(report, "talk"):
-        ratio = next(iter(row["ratio"].values()))
-        yield Figure(f"delivery, {row['contender']}", "ns of the server's processor", Spread(**row["cpu_ns"]), Spread(**ratio))
-        yield Figure(f"99 % of the deliveries, {row['contender']}", "ns", Spread(**row["slow"]))
-    for row in rows_of(report, "slow"):
-        if row["cut"]:
+    for row in report["chat"]:
+        name = row["contender"]
+        if row["table"] == "talk":
+            ((_, ratio),) = row["ratio"].items()
+            yield Figure(f"a delivery, {name}", "ns of the server's processor", Spread(**row["cpu_ns"]), Spread(**ratio), name)
+            yield Figure(f"until 99 % were heard, {name}", "ns", Spread(**row["slow"]), contender=name)
+        elif row["table"] == "slow" and row["cut"]:
             last = max(row["cut"])
-            yield Figure(f"slow members cut, {row['contender']}", "s", Spread(last, last, last))
-    for row in rows_of(report, "most"):
-        yield Figure(f"{IN_TIME}, {row['contender']}", "deliveries/s", Spread(**row["rate"]), better="more")
+            yield Figure(f"until all slow members were cut, {name}", "s", Spread(last, last, last), contender=name)
+        elif row["table"] == "most":
+            yield Figure(f"{IN_TIME}, {name}", "deliveries/s", Spread(**row["rate"]), contender=name, better="more")
 
 
 def charts(report: Report) -> list[Chart]:

@@ -6,6 +6,7 @@ borders of its frames. What it gives back is compared with what went in before a
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple, TypeVar
 
@@ -33,6 +34,13 @@ def choose(contenders: Mapping[str, T], parts: list[str]) -> dict[str, T]:
             raise ValueError(f"there is no {part!r}; there are {', '.join(contenders)}")
     base = next(iter(contenders))
     return {name: contender for name, contender in contenders.items() if not parts or name in parts or name == base}
+
+
+def installed(package: str, command: list[str]) -> list[str]:
+    """Return a command that takes a package; raise `LeftOutError` if that is not installed."""
+    if importlib.util.find_spec(package) is None:
+        raise LeftOutError(f"{package} is not installed; the extra `bench` brings it")
+    return command
 
 
 class DecodeContender(NamedTuple):

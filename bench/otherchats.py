@@ -11,14 +11,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
-import importlib.util
 import sys
 from collections.abc import Callable
 from typing import Any, Final, Literal, NamedTuple
 
 from . import chats
 from .chats import GREETING, Wire
-from .entry import LeftOutError, choose
+from .entry import choose, installed
 from .machine import package_versions
 from .native import c_program
 from .serve import HOST, run_on, say_where
@@ -52,13 +51,7 @@ def ours(loop: str, *options: str) -> Callable[[], list[str]]:
 
 def peer(way: str, loop: str) -> Callable[[], list[str]]:
     command = [sys.executable, "-m", "fastframe.bench.otherchats", way, loop]
-    return lambda: installed(way, installed(loop, command))
-
-
-def installed(name: str, command: list[str]) -> list[str]:
-    if name in PACKAGES and importlib.util.find_spec(name) is None:
-        raise LeftOutError(f"{name} is not installed; the extra `bench` brings it")
-    return command
+    return lambda: installed(loop, installed(way, command) if way in PACKAGES else command)
 
 
 PACKAGES: Final = ("uvloop", "websockets")

@@ -1,13 +1,15 @@
-"""The processes of the echo benchmark: servers, each on a port of its own, and the client; pinned, accounted, ended.
+"""The processes of the benchmarks: servers, each on a port of its own, and the client of echoes; pinned, accounted, ended.
 
-A server prints `listening on 127.0.0.1:PORT` when it accepts. What it uses is asked of the kernel: the time on the processor of
-all its threads, also of those that have ended, in nanoseconds; and the memory that is its own (Pss).
+A server prints `listening on 127.0.0.1:PORT` when it accepts, with `udp` before the address if it takes datagrams. What it uses
+is asked of the kernel: the time on the processor of all its threads, also of those that have ended, in nanoseconds; and the
+memory that is its own (Pss).
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 import socket
 import subprocess
 import tempfile
@@ -18,7 +20,7 @@ from typing import Any, Final, NamedTuple
 from .entry import BenchError, LeftOutError
 from .measure import cpu_ns, on_core
 
-LISTENING: Final = "listening on 127.0.0.1:"
+LISTENING: Final = re.compile(r"listening on (?:udp )?127\.0\.0\.1:([0-9]+)\n")
 
 
 class Turn(NamedTuple):
@@ -62,10 +64,11 @@ def serving(command: list[str], environment: Mapping[str, str], core: int | None
         with process, ending(process):
             assert process.stdout is not None
             line = process.stdout.readline()
-            if not line.startswith(LISTENING):
+            listening = LISTENING.fullmatch(line)
+            if not listening:
                 complaints.seek(0)
                 raise LeftOutError((complaints.read().strip().splitlines() or ["it does not start"])[-1])
-            yield Server(process, int(line.removeprefix(LISTENING)))
+            yield Server(process, int(listening[1]))
 
 
 class Client:

@@ -1,67 +1,65 @@
-"""`fastframe bench udp`: what an echo of a datagram costs a server, how many a second it makes, how many get lost when paced.
+"""`fastframe bench udp`: what an echo of a datagram costs a server, and how many get lost when they come at a steady pace.
 
-A server runs in a process of its own on one core, the client on another. All servers are up from the start and take turns; what
-one took is compared with what the first took in the same turn.
+Every server is a process of its own; this one is the client. The servers are up from the start and take turns on one core, and
+the client has another. What one took is compared with what the first took in the same turn; medians of turns.
 
 - *Full*: the client keeps 256 requests under way. What counts is the processor time of the server for each that was answered:
   the rate says as much of the client, of the scheduler, and of whoever else uses the machine.
 - *Paced*: 30,000 requests a second, whatever is answered; then the answers are counted. Not one should be missing.
 
-A datagram is a request of `fastframe echo --udp`, of the length asked for, header and all.
+A datagram is a request of `fastframe echo --udp`, of the length asked for, header and all. All run with the same settings of
+glibc (`STEADY`): asyncio receives each datagram into 256 KiB, which would else be mapped and given back for each.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import json
-import os
-import subprocess
+import functools
 import sys
-import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
 
 from fastframe import datagram
 from fastframe.servers.echo_udp import HEAD_LENGTH, PING
 
-from .entry import LeftOutError
-from .machine import machine
-from .measure import Results, cpu_ns, quiet, spread
-from .report import size_text
-from .tables import table_text
-from .udp_servers import SERVERS, UdpServer
+from .bars import udp_verdicts
+from .command import run
+from .entry import BenchError, LeftOutError
+from .family import Family, Report, new_report
+from .machine import STEADY, environment_text, package_versions
+from .measure import Results, on_core, quiet, spread, take_turns, two_cores
+from .options import names_of, whole_number
+from .processes import Server, serving
+from .report import say, size_text
+from .udp_servers import SERVERS, chosen
+from .udptables import INTRODUCTION, charts, figures, tables
 
 SIZE: Final = 512  # bytes of a datagram
+LEAST: Final = 4 + HEAD_LENGTH
+KIND: Final = slice(4, 8)  # PING in a request, and PONG in an answer of ours
 WINDOW: Final = 256  # requests under way: a quarter of what the kernel holds for a socket that asks for nothing
 TURNS, QUICK_TURNS = 9, 3
-TURN_SECONDS: Final = 0.4
+TURN_SECONDS, QUICK_TURN_SECONDS = 0.4, 0.2
 PACE: Final = 30_000  # requests a second
 TICKS: Final = 500  # of the pace, a second
-PACED_SECONDS, QUICK_PACED_SECONDS = 3.0, 1.0
+PACED_TURNS, QUICK_PACED_TURNS = 3, 1
+PACED_SECONDS, QUICK_PACED_SECONDS = 1.0, 0.5  # of a turn
 PATIENCE: Final = 0.1  # seconds without any answer, after which what is under way counts as lost
-# What the figures ask for: 80,000 datagrams a second in and out on one core, and no loss at the pace.
-MOST_NS: Final = 1e9 / 80_000
+FIRST_PATIENCE: Final = 5.0  # for the first one
 
 Row = dict[str, Any]
 
 
-@dataclass
-class Running:
-    """A server that is up: its process, and a socket that is connected to it."""
+class Running(NamedTuple):
+    """A contender that runs, and a socket that is connected to it."""
 
-    pid: int
+    server: Server
     sock: datagram.DatagramSocket
 
-    def cpu_ns(self) -> int:
-        return cpu_ns(self.pid)
 
-
-@dataclass
-class Flow:
+class Flow(NamedTuple):
     """What went to a server and came back, in how many seconds."""
 
     sent: int
@@ -69,130 +67,167 @@ class Flow:
     seconds: float
 
 
-def main(argv: list[str], *, turn_seconds: float = TURN_SECONDS) -> int:
-    """Run the command and return its exit status; a turn can be short for tests."""
-    args = parser().parse_args(argv)
-    if not sys.platform.startswith("linux"):
-        print("fastframe bench udp: it reads Linux's clock of another process", file=sys.stderr)
-        return 1
-    report = new_report(args.size)
-    with contextlib.ExitStack() as stack:
-        running = start_all(report, stack)
-        if not running:
-            print("fastframe bench udp: no server starts here", file=sys.stderr)
-            return 1
-        request = some_request(args.size)
-        report["full"] = full_rows(running, request, QUICK_TURNS if args.quick else TURNS, turn_seconds)
-        report["paced"] = paced_rows(running, request, QUICK_PACED_SECONDS if args.quick else PACED_SECONDS)
-    report["bars"] = verdicts(report)
-    print(text(report))
-    try:
-        if args.json:
-            args.json.write_text(json.dumps(report, indent=1) + "\n")
-        if args.markdown:
-            args.markdown.write_text(markdown(report), encoding="utf-8")
-    except OSError as error:
-        print(f"fastframe bench udp: {error}", file=sys.stderr)
-        return 1
-    return 0
+class Turn(NamedTuple):
+    flow: Flow
+    cpu_ns: int  # of the server's processor
 
 
-def parser() -> argparse.ArgumentParser:
-    result = argparse.ArgumentParser(
-        prog="fastframe bench udp",
-        description="Measure what an echo of a datagram costs `fastframe serve echo --udp`, beside a server in C and what"
-        " people write with asyncio, uvloop and socketserver.",
-        epilog="example: fastframe bench udp --quick --json udp.json",
+class Setup(NamedTuple):
+    """What holds for all. `left_out`: why somebody is missing, a line each."""
+
+    request: bytes
+    quick: bool
+    turns: int
+    left_out: list[str]
+
+
+def main(argv: list[str]) -> int:
+    """Run the command and return its exit status."""
+    return run(FAMILY, argv)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--only", type=names_of(chosen), default=[], metavar="NAME,...", help=f"some of: {', '.join(SERVERS)}")
+    parser.add_argument(
+        "--size",
+        type=datagram_size,
+        default=SIZE,
+        help=f"bytes of a datagram, {LEAST} to {datagram.MAX_DATAGRAM} (default: %(default)s)",
     )
-    result.add_argument("--quick", action="store_true", help="fewer and shorter turns, in seconds")
-    result.add_argument("--size", type=size, default=SIZE, help="bytes of a datagram, 16 to 65507 (default: %(default)s)")
-    result.add_argument("--json", type=Path, metavar="FILE", help="write everything to FILE, quartiles and machine included")
-    result.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables to FILE")
-    return result
+    parser.add_argument("--turns", type=whole_number, metavar="N", help=f"of each (default: {TURNS})")
 
 
-def size(argument: str) -> int:
-    if not argument.isdecimal() or not 4 + HEAD_LENGTH <= int(argument) <= datagram.MAX_DATAGRAM:
-        raise argparse.ArgumentTypeError(f"{argument!r} is not from {4 + HEAD_LENGTH} to {datagram.MAX_DATAGRAM}")
-    return int(argument)
+def datagram_size(text: str) -> int:
+    size = whole_number(text)
+    if not LEAST <= size <= datagram.MAX_DATAGRAM:
+        raise argparse.ArgumentTypeError(f"{text!r} is not from {LEAST} to {datagram.MAX_DATAGRAM}")
+    return size
 
 
-def new_report(size: int) -> Row:
+def measured(args: argparse.Namespace) -> Report:
+    """Keep the servers busy in turns, and then have each answer at the pace."""
+    if sys.platform != "linux":
+        raise BenchError("only on Linux is a server's processor time asked for here")
+    setup = Setup(some_request(args.size), args.quick, args.turns or (QUICK_TURNS if args.quick else TURNS), [])
+    client_core, server_core = two_cores()
+    report = new_report("udp", quick=args.quick, settings=settings(setup, pinned=server_core is not None))
+    with on_core(client_core), contextlib.ExitStack() as stack:
+        running = start_all(args.only, setup, server_core, stack)
+        report["versions"] = package_versions(["uvloop"])
+        report["contenders"] = {name: SERVERS[name].kind for name in running}
+        report["does"] = {name: SERVERS[name].does for name in running}
+        with quiet():
+            report["udp"] = rows(running, setup)
+    report["left_out"] = setup.left_out
+    return report
+
+
+def settings(setup: Setup, *, pinned: bool) -> Row:
     return {
-        "benchmark": "udp",
-        "machine": machine(),
-        "size": size,
-        "window": WINDOW,
+        "datagram": size_text(len(setup.request)),
+        "under_way": WINDOW,
         "pace": PACE,
-        "servers": {},
-        "left_out": [],
+        "cores_used": "one for the servers, one for the client" if pinned else "not pinned: there is one",
+        "environment": environment_text(STEADY),
     }
 
 
 def some_request(size: int) -> bytes:
-    text = bytes(size - 4 - HEAD_LENGTH)
+    text = bytes(size - LEAST)
     return datagram.DatagramCodec().encode(PING + b"fastfram" + text)
 
 
-def start_all(report: Row, stack: contextlib.ExitStack) -> dict[str, Running]:
-    """Start every server that can be had here, on the first core, and leave the last one to this process."""
-    cores = sorted(os.sched_getaffinity(0))
-    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fastframe-bench-")))
+def start_all(only: list[str], setup: Setup, core: int | None, stack: contextlib.ExitStack) -> dict[str, Running]:
+    """Start all servers that can be started; raise `BenchError` if there is none."""
     running = {}
-    for name, server in SERVERS.items():
+    for name, server in chosen(only).items():
+        say(f"starting {name}")
         try:
-            running[name] = stack.enter_context(started(name, server, folder, cores[0]))
-            report["servers"][name] = server.kind
+            process = stack.enter_context(serving(server.command(), {**STEADY, **server.environment}, core))
+            sock = stack.enter_context(datagram.connect("127.0.0.1", process.port, format=None))
+            check(sock, setup.request)
+            running[name] = Running(process, sock)
         except LeftOutError as error:
-            report["left_out"].append(str(error))
-    stack.callback(os.sched_setaffinity, 0, cores)
-    os.sched_setaffinity(0, cores[-1:])
+            setup.left_out.append(f"{name}: {error}")
+        except BenchError as error:
+            leave_out(name, error, setup.left_out)
+    if not running:
+        raise BenchError("; ".join(setup.left_out))
     return running
 
 
-@contextlib.contextmanager
-def started(name: str, server: UdpServer, folder: Path, core: int) -> Iterator[Running]:
-    environment = {**os.environ, **server.environment}
-    with subprocess.Popen(server.command(folder), stdout=subprocess.PIPE, text=True, env=environment) as process:
-        try:
-            os.sched_setaffinity(process.pid, [core])
-            assert process.stdout is not None
-            host, _, port = process.stdout.readline().removeprefix("listening on udp ").rpartition(":")
-            if not host:
-                raise LeftOutError(f"{name}: the server does not start")
-            with datagram.connect(host, int(port), format=None) as sock:
-                yield Running(process.pid, sock)
-        finally:
-            process.terminate()
+def leave_out(name: str, error: BenchError, left_out: list[str]) -> None:
+    """Note why a contender cannot go on; one of ours or the one to compare with is a `BenchError`."""
+    if SERVERS[name].kind in ("ours", "limit"):
+        raise BenchError(f"{name}: {error}") from None
+    left_out.append(f"{name}: {error}")
 
 
-def full_rows(running: Mapping[str, Running], request: bytes, turns: int, seconds: float) -> list[Row]:
-    """Keep each server busy in each of `turns` turns, and return a row for each: rates and processor time."""
-    cpu: dict[str, list[float]] = {name: [] for name in running}
-    rates: dict[str, list[float]] = {name: [] for name in running}
-    lost = dict.fromkeys(running, 0)
-    order = list(running)
-    with quiet():
-        for turn in range(-1, turns):  # the one before the first is for warming up
-            for name in order:
-                before = running[name].cpu_ns()
-                flow = keep_busy(running[name].sock, request, seconds)
-                if turn >= 0:
-                    cpu[name].append(max(1, running[name].cpu_ns() - before) / max(1, flow.answered))
-                    rates[name].append(flow.answered / flow.seconds)
-                    lost[name] += flow.sent - flow.answered
-            order.append(order.pop(0))
-    results, base = Results(cpu), next(iter(running))
+def check(sock: datagram.DatagramSocket, request: bytes) -> None:
+    """Raise `BenchError` unless a request comes back, but for the mark that it is an answer."""
+    sock.send(request)
+    try:
+        answer, _ = sock.recv(FIRST_PATIENCE)
+    except TimeoutError:
+        raise BenchError("it does not answer") from None
+    if answer[: KIND.start] != request[: KIND.start] or answer[KIND.stop :] != request[KIND.stop :]:
+        raise BenchError("an answer is not what was sent")
+
+
+def rows(running: dict[str, Running], setup: Setup) -> list[Row]:
+    """Return a row for each: processor time and rates while busy, and what got lost at the pace."""
+    seconds = QUICK_TURN_SECONDS if setup.quick else TURN_SECONDS
+    busy = functools.partial(keep_busy, request=setup.request, seconds=seconds)
+    pace = functools.partial(keep_pace, request=setup.request, seconds=QUICK_PACED_SECONDS if setup.quick else PACED_SECONDS)
+    say(f"{WINDOW} datagrams of {size_text(len(setup.request))} under way")
+    in_turns(running, 1, setup.left_out, busy)  # to warm up
+    full = in_turns(running, setup.turns, setup.left_out, busy)
+    say(f"{PACE:,} a second")
+    paced = in_turns(running, QUICK_PACED_TURNS if setup.quick else PACED_TURNS, setup.left_out, pace)
+    cpu = Results({name: [turn.cpu_ns / turn.flow.answered for turn in full[name]] for name in paced})
+    base = next(iter(paced))
     return [
         {
-            "server": name,
-            "cpu_ns": results.ns(name)._asdict(),
-            "ratio": {base: results.ratio(name, base)._asdict()},
-            "rate": spread(rates[name])._asdict(),
-            "lost": lost[name],
+            "contender": name,
+            "cpu_ns": cpu.ns(name)._asdict(),
+            "ratio": {base: cpu.ratio(name, base)._asdict()},
+            "rate": spread([turn.flow.answered / turn.flow.seconds for turn in full[name]])._asdict(),
+            "lost": sum(turn.flow.sent - turn.flow.answered for turn in full[name]),
+            "paced": {
+                "sent": sum(turn.flow.sent for turn in turns),
+                "answered": sum(turn.flow.answered for turn in turns),
+                "percent": spread([100 * turn.flow.answered / turn.flow.sent for turn in turns])._asdict(),
+            },
         }
-        for name in running
+        for name, turns in paced.items()
     ]
+
+
+def in_turns(
+    running: dict[str, Running], turns: int, left_out: list[str], flow: Callable[[datagram.DatagramSocket], Flow]
+) -> dict[str, list[Turn]]:
+    """Have everybody play so many turns; who fails is left out from then on."""
+
+    def forgive(name: str, error: BenchError) -> None:
+        leave_out(name, error, left_out)
+        del running[name]
+
+    return take_turns({name: functools.partial(turn, each, flow) for name, each in running.items()}, turns, forgive)
+
+
+def turn(running: Running, flow: Callable[[datagram.DatagramSocket], Flow]) -> Turn:
+    """Have it answer, and return what came and what it cost; raise `BenchError` if nothing came."""
+    while answers(running.sock, 0):
+        pass  # of the turn before, which has counted them as lost
+    try:
+        before = running.server.cpu_ns()
+        found = flow(running.sock)
+        took = running.server.cpu_ns() - before
+    except OSError as error:
+        raise BenchError(f"it has ended: {error}") from None
+    if not found.answered:
+        raise BenchError("it does not answer any more")
+    return Turn(found, max(1, took))
 
 
 def keep_busy(sock: datagram.DatagramSocket, request: bytes, seconds: float) -> Flow:
@@ -207,17 +242,6 @@ def keep_busy(sock: datagram.DatagramSocket, request: bytes, seconds: float) -> 
         came = answers(sock, PATIENCE)
         answered, under_way = answered + came, max(0, under_way - came) if came else 0
     return Flow(sent, answered, time.perf_counter() - began)
-
-
-def paced_rows(running: Mapping[str, Running], request: bytes, seconds: float) -> list[Row]:
-    rows = []
-    with quiet():
-        for name, server in running.items():
-            before = server.cpu_ns()
-            flow = keep_pace(server.sock, request, seconds)
-            row = {"server": name, "sent": flow.sent, "answered": flow.answered, "rate": flow.sent / flow.seconds}
-            rows.append({**row, "cpu_ns": (server.cpu_ns() - before) / max(1, flow.answered)})
-    return rows
 
 
 def keep_pace(sock: datagram.DatagramSocket, request: bytes, seconds: float) -> Flow:
@@ -240,68 +264,17 @@ def answers(sock: datagram.DatagramSocket, timeout: float) -> int:
         return 0
 
 
-def verdicts(report: Row) -> list[Row]:
-    """Return what our servers reached of what they should."""
-    found = []
-    for row, pace in zip(report["full"], report["paced"], strict=True):
-        if report["servers"][row["server"]] == "ours":
-            reached = 1e9 / row["cpu_ns"]["median"]
-            bar = f"{row['server']}: {1e9 / MOST_NS:,.0f} datagrams a second in and out of one core"
-            found.append({"bar": bar, "passed": row["cpu_ns"]["median"] <= MOST_NS, "reached": f"{reached:,.0f}"})
-            bar = f"{row['server']}: no loss at {report['pace']:,}/s"
-            lost = pace["sent"] - pace["answered"]
-            found.append({"bar": bar, "passed": lost == 0, "reached": f"{lost} of {pace['sent']:,} lost"})
-    return found
-
-
-def text(report: Row) -> str:
-    """Return the report to read on a terminal."""
-    heads, *rows = table(report)
-    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
-    lines = [f"{key + ':':<18}{value}" for key, value in report["machine"].items()]
-    lines += [f"left out: {reason}" for reason in report["left_out"]]
-    lines += ["", f"echo of datagrams of {size_text(report['size'])}"]
-    for first, *rest in (heads, *rows):
-        cells = [cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True)]
-        lines.append("  ".join([first.ljust(widths[0]), *cells]))
-    lines += ["", *(f"{'reached' if bar['passed'] else 'MISSED '}  {bar['bar']}: {bar['reached']}" for bar in report["bars"])]
-    return "\n".join(lines)
-
-
-def table(report: Row) -> list[list[str]]:
-    base = next(iter(report["servers"]))
-    heads = ["server", "CPU µs", f"times {base}", "of one core/s", "measured/s", "lost", f"lost at {report['pace']:,}/s"]
-    rows = []
-    for row, pace in zip(report["full"], report["paced"], strict=True):
-        cpu = row["cpu_ns"]["median"]
-        cells = [
-            f"{cpu / 1000:.1f}",
-            f"{row['ratio'][base]['median']:.2f}",
-            f"{1e9 / cpu:,.0f}",
-            f"{row['rate']['median']:,.0f}",
-        ]
-        rows.append([row["server"], *cells, f"{row['lost']:,}", f"{pace['sent'] - pace['answered']:,} of {pace['sent']:,}"])
-    return [heads, *rows]
-
-
-def markdown(report: Row) -> str:
-    """Return the report as a page of the documentation."""
-    heads, *rows = table(report)
-    introduction = (
-        f"Made by `fastframe bench udp --markdown`: datagrams of {size_text(report['size'])}, {report['window']} under way. A"
-        " server has one core, the client another. Figures are medians of turns in which the servers alternate; *CPU µs* is the"
-        " server's processor time for a datagram in and out, *of one core/s* what that allows. *measured/s* has the client and"
-        " the machine in it."
-    )
-    parts = [
-        "# Benchmarks: echo of datagrams",
-        introduction,
-        table_text(["", ""], [[key, str(value)] for key, value in report["machine"].items() if value != ""]),
-        table_text(heads, rows),
-        "\n".join(
-            f"- {'reached' if bar['passed'] else '**missed**'}: {bar['bar']}: {bar['reached']}" for bar in report["bars"]
-        ),
-    ]
-    if report["left_out"]:
-        parts.append("\n".join(f"- left out: {reason}" for reason in report["left_out"]))
-    return "\n\n".join(parts) + "\n"
+FAMILY: Final = Family(
+    "udp",
+    summary="echo of datagrams",
+    description="Measure what an echo of a datagram costs `fastframe serve echo --udp`, beside a server in C and what"
+    " people write with asyncio, uvloop and socketserver.",
+    example="udp --only fastframe/asyncio,protocol/asyncio --json udp.json",
+    introduction=INTRODUCTION,
+    add_options=add_options,
+    measure=measured,
+    bars=udp_verdicts,
+    tables=tables,
+    figures=figures,
+    charts=charts,
+)

@@ -7,73 +7,70 @@ ADDR` and runs until it is killed. `python -m fastframe.bench.udp_servers NAME` 
 from __future__ import annotations
 
 import asyncio
-import importlib.util
-import os
-import shutil
 import socket
 import socketserver
-import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from .entry import Kind, LeftOutError
+from .entry import Kind, choose, installed
+from .native import c_program
+from .serve import HOST, run_on
 
-C_SOURCE: Final = Path(__file__).with_name("native") / "udp_echo.c"
 RECEIVE_BUFFER: Final = 4 << 20  # for all alike: that of `fastframe.datagram`
 
 
 class UdpServer(NamedTuple):
-    """How a server is started: a command, and what it needs in its environment."""
+    """A contender; `does` says in a line what it does. `command` makes its command line, or raises `LeftOutError`."""
 
     kind: Kind
-    command: Callable[[Path], list[str]]
+    does: str
+    command: Callable[[], list[str]]
     environment: Mapping[str, str] = {}
 
 
-def ours(*options: str) -> Callable[[Path], list[str]]:
-    return lambda _: [sys.executable, "-m", "fastframe", "serve", "echo", "--udp", "--port", "0", *options]
+def ours(loop: str) -> Callable[[], list[str]]:
+    command = [sys.executable, "-m", "fastframe", "serve", "echo", "--udp", "--port", "0", "--loop", loop]
+    return lambda: installed(loop, command)
 
 
-def peer(name: str) -> Callable[[Path], list[str]]:
-    return lambda _: [sys.executable, "-m", "fastframe.bench.udp_servers", name]
+def peer(name: str, loop: str = "asyncio") -> Callable[[], list[str]]:
+    return lambda: installed(loop, [sys.executable, "-m", "fastframe.bench.udp_servers", name, loop])
 
 
-def compiled_c(folder: Path) -> list[str]:
-    """Return the command of the server in C, compiled into `folder`; raise `LeftOutError` if that cannot be."""
-    compiler = os.environ.get("CC") or next(filter(shutil.which, ("cc", "gcc", "clang")), "")
-    if not sys.platform.startswith("linux") or not compiler:
-        raise LeftOutError("C: it takes Linux and a C compiler")
-    program = folder / "udp_echo"
-    built = subprocess.run([*compiler.split(), "-O2", "-o", program, C_SOURCE], capture_output=True, text=True, check=False)
-    if built.returncode != 0:
-        raise LeftOutError(f"C: {' '.join(built.stderr.split()[:30])}")
-    return [str(program)]
+COMPILED: Final = {"FASTFRAME_IMPLEMENTATION": "cython"}
+PURE: Final = {"FASTFRAME_IMPLEMENTATION": "python"}
+OURS: Final = "`fastframe serve echo --udp --loop {}`, {}: bursts of 32, each frame checked, an answer marked as one"
+PROTOCOL: Final = "a DatagramProtocol on {}: one sendto for each datagram_received, nothing checked"
+SOCKETSERVER: Final = "socketserver.{}: {}, one recvfrom and one sendto for each, nothing checked"
 
-
-def with_uvloop(command: Callable[[Path], list[str]]) -> Callable[[Path], list[str]]:
-    def checked(folder: Path) -> list[str]:
-        if importlib.util.find_spec("uvloop") is None:
-            raise LeftOutError("uvloop is not installed")
-        return command(folder)
-
-    return checked
-
-
-SERVERS: Final = {
-    "C": UdpServer("limit", compiled_c),
-    "compiled": UdpServer("ours", ours(), {"FASTFRAME_IMPLEMENTATION": "cython"}),
-    "compiled, uvloop": UdpServer("ours", with_uvloop(ours("--loop", "uvloop")), {"FASTFRAME_IMPLEMENTATION": "cython"}),
-    "pure": UdpServer("ours", ours(), {"FASTFRAME_IMPLEMENTATION": "python"}),
-    "uvloop": UdpServer("compiled", with_uvloop(peer("uvloop"))),
-    "asyncio": UdpServer("python", peer("asyncio")),
-    "UDPServer": UdpServer("python", peer("UDPServer")),
-    "ThreadingUDPServer": UdpServer("python", peer("ThreadingUDPServer")),
+# The first that runs is the one that all are compared with.
+SERVERS: Final[dict[str, UdpServer]] = {
+    "c": UdpServer(
+        "limit",
+        "in C: recvmmsg and sendmmsg, bursts of 32, nothing checked",
+        lambda: [str(c_program("udp_echo"))],
+    ),
+    "fastframe/asyncio": UdpServer("ours", OURS.format("asyncio", "compiled"), ours("asyncio"), COMPILED),
+    "fastframe/uvloop": UdpServer("ours", OURS.format("uvloop", "compiled"), ours("uvloop"), COMPILED),
+    "pure/asyncio": UdpServer("ours", OURS.format("asyncio", "pure Python"), ours("asyncio"), PURE),
+    "protocol/uvloop": UdpServer("compiled", PROTOCOL.format("uvloop"), peer("protocol", "uvloop")),
+    "protocol/asyncio": UdpServer("python", PROTOCOL.format("asyncio"), peer("protocol")),
+    "UDPServer": UdpServer("python", SOCKETSERVER.format("UDPServer", "one thread"), peer("UDPServer")),
+    "ThreadingUDPServer": UdpServer(
+        "python", SOCKETSERVER.format("ThreadingUDPServer", "a thread for each datagram"), peer("ThreadingUDPServer")
+    ),
 }
 
 
+def chosen(parts: list[str]) -> dict[str, UdpServer]:
+    """Return whom `parts` name and the one to compare with, all without any; raise ValueError for a part that names nobody."""
+    return choose(SERVERS, parts)
+
+
 class Protocol(asyncio.DatagramProtocol):
+    """Send each datagram back from within `datagram_received`, as the example in Python's documentation does."""
+
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
 
@@ -82,6 +79,8 @@ class Protocol(asyncio.DatagramProtocol):
 
 
 class Handler(socketserver.BaseRequestHandler):
+    """Send each datagram back with the server's socket, as the example in Python's documentation does."""
+
     def handle(self) -> None:
         data, sock = self.request
         sock.sendto(data, self.client_address)
@@ -93,25 +92,21 @@ def announce(sock: socket.socket) -> None:
 
 
 async def serve_protocol() -> None:
-    transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(Protocol, local_addr=("127.0.0.1", 0))
+    transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(Protocol, local_addr=(HOST, 0))
     announce(transport.get_extra_info("socket"))
     await asyncio.Event().wait()
 
 
-def main(name: str) -> None:
-    if name == "asyncio":
-        asyncio.run(serve_protocol())
-    elif name == "uvloop":
-        import uvloop  # noqa: PLC0415  an extra
-
-        uvloop.run(serve_protocol())
-    else:
-        kind: type[socketserver.UDPServer] = getattr(socketserver, name)
-        kind.max_packet_size = 65_536
-        with kind(("127.0.0.1", 0), Handler) as server:
-            announce(server.socket)
-            server.serve_forever()
+def main(name: str, loop: str) -> None:
+    if name == "protocol":
+        run_on(loop, serve_protocol())
+        return
+    kind: type[socketserver.UDPServer] = getattr(socketserver, name)
+    kind.max_packet_size = 65_536
+    with kind((HOST, 0), Handler) as server:
+        announce(server.socket)
+        server.serve_forever()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -1,6 +1,7 @@
 """`fastframe bench chat` as a user runs it, with few members; what it makes of turns, and says of them."""
 
 import contextlib
+import importlib.util
 import sys
 from types import SimpleNamespace
 
@@ -130,7 +131,7 @@ def test_what_is_not_installed_is_left_out(monkeypatch, capsys):
 
 
 def test_a_package_that_is_not_here_is_found_missing(monkeypatch):
-    monkeypatch.setattr(otherchats.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "uvloop" else name)
     with pytest.raises(LeftOutError, match="uvloop is not installed"):
         otherchats.CONTENDERS["fastframe/uvloop"].command()
     assert otherchats.CONTENDERS["streams/asyncio"].command()[0] == sys.executable

@@ -72,13 +72,8 @@ def test_each_figure_has_a_name_of_its_own():
     rows = [talk_row("c", 1, 10), talk_row("fastframe/asyncio", 1, 10), slow_row("c", []), slow_row("fastframe/asyncio", [7.5])]
     figures = list(chattables.figures(report_of(*rows, most_row("c"))))
     assert len({figure.name for figure in figures}) == len(figures) == 2 * 2 + 1 + 1
-    assert figures[0] == (
-        "delivery, c",
-        "ns of the server's processor",
-        tuple(spread(5400).values()),
-        (0.513, 0.57, 0.627),
-        "less",
-    )
+    cpu, times = (tuple(spread(median).values()) for median in (5400, 0.57))
+    assert figures[0] == ("a delivery, c", "ns of the server's processor", cpu, times, "c", "less")
     assert figures[4].value == (7.5, 7.5, 7.5)
     assert figures[5].better == "more"
 

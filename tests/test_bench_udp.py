@@ -1,17 +1,18 @@
 """The benchmark of echoing datagrams: what it counts, what it says, and that it runs."""
 
 import contextlib
-import json
 import os
-import socket
+import sys
 import threading
-import time
+from types import SimpleNamespace
 
 import pytest
 
 from fastframe import datagram
 from fastframe.bench import udp, udp_servers
-from fastframe.bench.entry import LeftOutError
+from fastframe.bench.command import read_json
+from fastframe.bench.entry import BenchError, LeftOutError
+from fastframe.bench.udp import Running, Setup
 
 
 @contextlib.contextmanager
@@ -44,7 +45,7 @@ def echoing(loses=lambda number: False):
 @pytest.mark.parametrize("size", [16, 512, 65_507])
 def test_a_request_has_the_size_that_was_asked_for(size):
     assert len(udp.some_request(size)) == size
-    assert udp.size(str(size)) == size
+    assert udp.datagram_size(str(size)) == size
 
 
 def test_every_answer_is_counted(monkeypatch):
@@ -77,98 +78,133 @@ def test_the_pace_is_kept(monkeypatch):
     assert flow.answered == flow.sent - (flow.sent + 9) // 10
 
 
-def test_the_clock_of_a_process_is_its_processor_time():
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        own = udp.Running(os.getpid(), datagram.DatagramSocket(sock))
-        before, began = own.cpu_ns(), time.process_time_ns()
-        sum(range(300_000))
-        assert own.cpu_ns() - before == pytest.approx(time.process_time_ns() - began, rel=0.5)
+def running(sock, cpu_ns=None):
+    return Running(SimpleNamespace(cpu_ns=cpu_ns or iter(range(0, 1000, 10)).__next__), sock)
 
 
-def test_a_server_that_does_not_start_is_left_out(tmp_path):
-    dead = udp_servers.UdpServer("ours", lambda _: ["true"])
-    with pytest.raises(LeftOutError, match=r"^dead: the server does not start$"), udp.started("dead", dead, tmp_path, 0):
-        pass
+def answered(sock):
+    return udp.keep_busy(sock, b"request", 0.01)
 
 
-@pytest.mark.parametrize("compiler", ["", "false"])
-def test_without_a_compiler_c_is_left_out(monkeypatch, tmp_path, compiler):
-    monkeypatch.setenv("PATH", "/usr/bin:/bin" if compiler else str(tmp_path))
-    monkeypatch.setenv("CC", compiler)
-    with pytest.raises(LeftOutError, match=r"^C: "):
-        udp_servers.compiled_c(tmp_path)
+def ended():
+    raise ProcessLookupError("no such process")
 
 
-REPORT = {
-    "benchmark": "udp",
-    "machine": {"cpu": "a machine"},
-    "size": 512,
-    "window": 256,
-    "pace": 30_000,
-    "servers": {"C": "limit", "compiled": "ours", "pure": "ours"},
-    "left_out": ["uvloop is not installed"],
-    "full": [
-        {
-            "server": name,
-            "cpu_ns": {"median": ns},
-            "ratio": {"C": {"median": ns / 5000}},
-            "rate": {"median": 1e9 / ns},
-            "lost": 0,
-        }
-        for name, ns in (("C", 5000), ("compiled", 12_500), ("pure", 12_501))
-    ],
-    "paced": [
-        {"server": name, "sent": 90_000, "answered": answered}
-        for name, answered in (("C", 90_000), ("compiled", 90_000), ("pure", 89_999))
-    ],
-}
+SETUP = Setup(udp.some_request(512), quick=False, turns=2, left_out=[])
 
 
-def test_the_bars():
-    assert [(bar["bar"].partition(":")[0], bar["passed"], bar["reached"]) for bar in udp.verdicts(REPORT)] == [
-        ("compiled", True, "80,000"),
-        ("compiled", True, "0 of 90,000 lost"),
-        ("pure", False, "79,994"),
-        ("pure", False, "1 of 90,000 lost"),
-    ]
+@pytest.fixture
+def short(monkeypatch):
+    for name in ("TURN_SECONDS", "QUICK_TURN_SECONDS", "PACED_SECONDS", "QUICK_PACED_SECONDS"):
+        monkeypatch.setattr(udp, name, 0.01)
 
 
-def test_the_report_is_readable():
-    report = REPORT | {"bars": udp.verdicts(REPORT)}
-    said = udp.text(report)
-    assert "compiled    12.5     2.50         80,000      80,000     0       0 of 90,000" in said
-    assert "MISSED   pure: no loss at 30,000/s: 1 of 90,000 lost" in said
-    page = udp.markdown(report)
-    assert "| compiled | 12.5 | 2.50 | 80,000 | 80,000 | 0 | 0 of 90,000 |" in page
-    assert "- left out: uvloop is not installed" in page
+def test_a_turn_costs_what_the_server_took():
+    with echoing() as client:
+        assert udp.turn(running(client), answered).cpu_ns == 10
 
 
-@pytest.mark.parametrize("argument", ["15", "65508", "-1", "x"])
-def test_a_size_that_no_request_has_is_refused(argument, capsys):
+def test_an_answer_that_comes_late_is_none_of_the_next_turns():
+    with echoing() as client:
+        client.send(b"late")
+        client._poll.poll(5000)  # it is here
+        flow = udp.turn(running(client), answered).flow
+    assert flow.sent == flow.answered
+
+
+@pytest.mark.usefixtures("short")
+def test_who_does_not_answer_or_has_ended_is_found():
+    with echoing(loses=lambda number: True) as client:
+        with pytest.raises(BenchError, match="does not answer any more"):
+            udp.turn(running(client), answered)
+        with pytest.raises(BenchError, match="it has ended: no such process"):
+            udp.turn(running(client, ended), answered)
+
+
+@pytest.mark.usefixtures("short")
+def test_each_has_a_row_with_what_it_took_and_what_was_lost(monkeypatch):
+    monkeypatch.setattr(udp, "PACE", 1000)
+    with (
+        echoing() as base,
+        echoing(loses=lambda number: number % 2 == 0) as other,
+        echoing(loses=lambda number: True) as silent,
+    ):
+        servers = {"c": running(base), "UDPServer": running(other), "protocol/asyncio": running(silent)}
+        setup = SETUP._replace(left_out=[])
+        first, second = udp.rows(servers, setup)
+    assert setup.left_out == ["protocol/asyncio: it does not answer any more"]
+    assert (first["contender"], second["contender"]) == ("c", "UDPServer")
+    assert first["lost"] == first["paced"]["sent"] - first["paced"]["answered"] == 0
+    assert first["paced"]["percent"]["median"] == 100
+    assert second["lost"] > 0
+    assert 40 <= second["paced"]["percent"]["median"] <= 60
+    assert first["cpu_ns"]["median"] > 0
+    assert first["ratio"]["c"]["median"] == 1
+    assert second["ratio"]["c"]["median"] > 1
+
+
+@pytest.mark.parametrize("name", ["c", "fastframe/asyncio"])
+def test_a_failure_of_ours_or_of_the_base_is_a_failure(name):
+    with pytest.raises(BenchError, match=f"{name}: it does not answer"):
+        udp.leave_out(name, BenchError("it does not answer"), [])
+
+
+def test_an_answer_is_what_was_sent_but_for_its_mark(monkeypatch):
+    monkeypatch.setattr(udp, "FIRST_PATIENCE", 0.01)
+    request = udp.some_request(20)
+    answer = request.replace(b"PING", b"PONG")
+    for right in (request, answer):
+        udp.check(SimpleNamespace(send=bool, recv=lambda _, right=right: (right, None)), request)
+    for wrong in (answer[:-1], answer[:-1] + b"x", b"xxxx" + answer[4:]):
+        with pytest.raises(BenchError, match="not what was sent"):
+            udp.check(SimpleNamespace(send=bool, recv=lambda _, wrong=wrong: (wrong, None)), request)
+    with echoing(loses=lambda number: True) as client, pytest.raises(BenchError, match="does not answer"):
+        udp.check(client, request)
+
+
+def missing():
+    raise LeftOutError("not here")
+
+
+def dead():
+    return [sys.executable, "-c", "raise SystemExit('it is broken')"]
+
+
+def wrong():
+    code = "import socket; sock = socket.socket(type=socket.SOCK_DGRAM); sock.bind(('127.0.0.1', 0))"
+    code += "; print('listening on udp 127.0.0.1:%d' % sock.getsockname()[1], flush=True)"
+    return [sys.executable, "-c", code + "; data, peer = sock.recvfrom(9999); sock.sendto(data[1:], peer); sock.recv(1)"]
+
+
+def test_who_is_missing_or_broken_or_wrong_is_left_out(monkeypatch):
+    servers = {name: udp_servers.UdpServer("python", "", start) for name, start in (("a", missing), ("b", dead), ("c", wrong))}
+    monkeypatch.setattr(udp, "chosen", lambda _: servers)
+    monkeypatch.setattr(udp, "SERVERS", servers)
+    with contextlib.ExitStack() as stack, pytest.raises(BenchError) as caught:
+        udp.start_all([], SETUP._replace(left_out=[]), None, stack)
+    assert str(caught.value) == "a: not here; b: it is broken; c: an answer is not what was sent"
+
+
+@pytest.mark.parametrize("arguments", [["--size", "15"], ["--size", "65508"], ["--size", "x"], ["--only", "nobody"]])
+def test_what_is_asked_wrongly_gets_status_2(arguments, capsys):
     with pytest.raises(SystemExit, match="2"):
-        udp.main(["--size", argument])
-    assert "is not from 16 to 65507" in capsys.readouterr().err
+        udp.main(arguments)
+    assert repr(arguments[1]) in capsys.readouterr().err
 
 
 @pytest.mark.contenders
-def test_it_runs(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(udp, "SERVERS", {name: udp_servers.SERVERS[name] for name in ("C", "compiled", "asyncio")})
-    monkeypatch.setattr(udp, "QUICK_PACED_SECONDS", 0.05)
+@pytest.mark.usefixtures("short")
+def test_it_runs(tmp_path, capsys):
     affinity = os.sched_getaffinity(0)
-    files = [tmp_path / "udp.json", tmp_path / "udp.md"]
-    assert udp.main(["--quick", "--json", str(files[0]), "--markdown", str(files[1])], turn_seconds=0.02) == 0
-    report = json.loads(files[0].read_text())
-    there = set(report["servers"])
-    assert {"compiled", "asyncio"} & there
-    assert [row["server"] for row in report["full"]] == [row["server"] for row in report["paced"]] == list(report["servers"])
-    assert all(row["cpu_ns"]["median"] > 0 for row in report["full"])
-    assert files[1].read_text().startswith("# Benchmarks: echo of datagrams\n")
-    assert "asyncio" in capsys.readouterr().out
+    path = tmp_path / "udp.json"
+    only = "fastframe/asyncio,protocol/asyncio"
+    assert udp.main(["--quick", "--only", only, "--json", str(path), "--markdown", str(tmp_path)]) == 0
+    (report,) = read_json(path)
+    assert report["left_out"] == []
+    assert list(report["contenders"]) == [row["contender"] for row in report["udp"]] == ["c", *only.split(",")]
+    assert all(row["cpu_ns"]["median"] > 0 for row in report["udp"])
+    page = (tmp_path / "benchmarks-udp.md").read_text()
+    assert page.startswith("# Benchmarks: echo of datagrams\n")
+    assert "| *protocol/asyncio* | a DatagramProtocol on asyncio" in page
+    assert "us of the processor a datagram in and out" in capsys.readouterr().out
     assert os.sched_getaffinity(0) == affinity
-
-
-def test_a_file_that_cannot_be_written_is_one_line_and_status_1(monkeypatch, capsys):
-    monkeypatch.setattr(udp, "SERVERS", {"asyncio": udp_servers.SERVERS["asyncio"]})
-    monkeypatch.setattr(udp, "QUICK_PACED_SECONDS", 0.01)
-    assert udp.main(["--quick", "--json", "/nonexistent/file"], turn_seconds=0.01) == 1
-    assert capsys.readouterr().err.startswith("fastframe bench udp: ")
