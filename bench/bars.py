@@ -144,13 +144,13 @@ def chat_verdicts(report: Row) -> list[Row]:
 
 
 def udp_verdicts(report: Row) -> list[Row]:
-    """Return the bars of our echo servers of datagrams: what one takes of the processor, and that none is lost at the pace."""
+    """Return the bars of our echo servers of datagrams: what one takes of the processor, and none lost in most paced turns."""
     own = [row for row in report["udp"] if report["contenders"][row["contender"]] == "ours"]
     cpu = {row["contender"]: row["cpu_ns"]["median"] / 1000 for row in own}
-    lost = {row["contender"]: row["paced"]["sent"] - row["paced"]["answered"] for row in own}
+    lost = {row["contender"]: 100 - row["paced"]["percent"]["median"] for row in own}
     found = [
         verdict("us of the processor a datagram in and out", cpu, worst=MOST_UDP_US),
-        verdict(f"datagrams lost at {report['settings']['pace']:,}/s", lost, worst=0),
+        verdict(f"% lost at {report['settings']['pace']:,}/s", lost, worst=0),
     ]
     return [each for each in found if each["cells"]]
 

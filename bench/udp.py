@@ -44,9 +44,10 @@ TURNS, QUICK_TURNS = 9, 3
 TURN_SECONDS, QUICK_TURN_SECONDS = 0.4, 0.2
 PACE: Final = 30_000  # requests a second
 TICKS: Final = 500  # of the pace, a second
-PACED_TURNS, QUICK_PACED_TURNS = 3, 1
-PACED_SECONDS, QUICK_PACED_SECONDS = 1.0, 0.5  # of a turn
-PATIENCE: Final = 0.1  # seconds without any answer, after which what is under way counts as lost
+PACED_TURNS, QUICK_PACED_TURNS = 5, 1
+PACED_SECONDS: Final = 1.0  # of a turn; a short one would fit into what the kernel holds
+PATIENCE: Final = 0.5  # seconds without any answer, after which what is under way counts as lost
+QUIET: Final = 0.1  # such seconds after which a paced turn is over
 FIRST_PATIENCE: Final = 5.0  # for the first one
 
 Row = dict[str, Any]
@@ -178,7 +179,7 @@ def rows(running: dict[str, Running], setup: Setup) -> list[Row]:
     """Return a row for each: processor time and rates while busy, and what got lost at the pace."""
     seconds = QUICK_TURN_SECONDS if setup.quick else TURN_SECONDS
     busy = functools.partial(keep_busy, request=setup.request, seconds=seconds)
-    pace = functools.partial(keep_pace, request=setup.request, seconds=QUICK_PACED_SECONDS if setup.quick else PACED_SECONDS)
+    pace = functools.partial(keep_pace, request=setup.request, seconds=PACED_SECONDS)
     say(f"{WINDOW} datagrams of {size_text(len(setup.request))} under way")
     in_turns(running, 1, setup.left_out, busy)  # to warm up
     full = in_turns(running, setup.turns, setup.left_out, busy)
@@ -251,7 +252,7 @@ def keep_pace(sock: datagram.DatagramSocket, request: bytes, seconds: float) -> 
     while (passed := time.perf_counter() - began) < seconds:
         sent += sock.send_many([(request, None)] * (int(PACE * passed) - sent))
         answered += answers(sock, 1 / TICKS)
-    while came := answers(sock, PATIENCE):
+    while came := answers(sock, QUIET):
         answered += came
     return Flow(sent, answered, passed)
 

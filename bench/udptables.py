@@ -18,7 +18,7 @@ Row = dict[str, Any]
 def tables(report: Report) -> list[Table]:
     """Return the one table."""
     base, pace = next(iter(report["contenders"])), report["settings"]["pace"]
-    heads = ["", "processor us", f"times {base}", "of one core/s", "measured/s", "lost", f"lost at {pace:,}/s"]
+    heads = ["", "processor us", f"times {base}", "of one core/s", "measured/s", "lost", f"lost at {pace:,}/s", "of all turns"]
     title = f"an echo of a datagram of {report['settings']['datagram']}"
     return [(title, heads, [[row["contender"], *cells(row)] for row in report["udp"]])]
 
@@ -32,6 +32,7 @@ def cells(row: Row) -> list[str]:
         f"{1e9 / row['cpu_ns']['median']:,.0f}",
         f"{row['rate']['median']:,.0f}",
         f"{row['lost']:,}",
+        f"{100 - row['paced']['percent']['median']:.1f} %",
         f"{sent - answered:,} of {sent:,}",
     ]
 
@@ -79,6 +80,7 @@ INTRODUCTION: Final = (
     "A server has one core, the client another. Figures are medians of turns in which the servers alternate, ± half of what"
     " lies between the quartiles. *Processor us* is the server's processor time for a datagram in and out, as the kernel"
     " accounts for it, with so many requests under way as *under_way* says; *of one core/s* what that allows; a ratio is taken"
-    " turn by turn. *measured/s* has the client and the machine in it. At the pace, requests are sent whatever is answered."
+    " turn by turn. *measured/s* has the client and the machine in it. At the pace, requests are sent whatever is answered:"
+    " what was lost in the median turn, and in all turns, for who has no processor for a while loses what comes meanwhile."
     " *c* is the base: recvmmsg and sendmmsg, without a look at the bytes."
 )
