@@ -1,4 +1,4 @@
-"""`fastframe bench connections`: what connections cost our server while nobody speaks on them.
+"""What connections cost a server while nobody speaks on them: ours on each loop, and its peers.
 
 For each way and loop there are two servers: one with N connections that are idle, and one without any. Of the first, the memory
 (Pss: what it shares with others counts in part) is taken before the connections come and after, when each has carried one frame
@@ -11,7 +11,6 @@ only so many connections from one. glibc runs as it comes: how it keeps memory i
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import importlib
 import resource
@@ -19,32 +18,23 @@ import socket
 import ssl
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from .bars import connection_verdicts
 from .echo import Speech, client_of, client_program
-from .echoes import ECHOES, Echo, chosen, versions
-from .echotables import connections_markdown, print_connections
+from .echoes import ECHOES, Echo
 from .entry import BenchError, LeftOutError
-from .machine import machine
 from .measure import on_core, two_cores
-from .options import names_of, whole_number
 from .processes import Server, Turn, serving
-from .race import TURN_NS, Race, Runs, race, runner
-from .report import add_file_options, save, say
+from .race import Race, Runs, race, runner
+from .report import say
 from .workloads import some_payloads
 
-COUNT: Final = 10_000
-TLS_COUNT: Final = 5_000
-QUICK_COUNT: Final = 1_000
 PER_SOURCE: Final = 100  # connections from one address
 FIRST_SOURCE: Final = 0x7F000002  # 127.0.0.2
 OWN_FILES: Final = 100  # of this process, and of the server, besides the connections
 PAYLOAD: Final = 64
-REPETITIONS: Final = 21
-QUICK_REPETITIONS: Final = 5
 PATIENCE: Final = 30.0  # seconds for a connection and its first frame
 
 Row = dict[str, Any]
@@ -66,67 +56,31 @@ class Setup(NamedTuple):
     repetitions: int
 
 
-def main(argv: list[str], *, turn_ns: int = TURN_NS) -> int:
-    """Run the command and return its exit status; turns can be short for tests."""
-    args = parse(argv)
-    repetitions = args.repetitions or (QUICK_REPETITIONS if args.quick else REPETITIONS)
-    report = new_report(list(chosen(args.only)), tls=args.tls)
+def rows(names: Iterable[str], count: int, turn_ns: int, repetitions: int, left_out: list[str], *, tls: bool) -> list[Row]:
+    """Return what `count` idle connections cost each of these servers, a row for each."""
+    found = []
     client_core, server_core = two_cores()
-    try:
-        allow_files(args.count + OWN_FILES)
-        with on_core(client_core), certificate(wanted=args.tls) as tls:
-            setup = Setup(client_program(), args.count, tls, server_core, turn_ns, repetitions)
-            for name in report["contenders"]:
-                say(f"{name}: {args.count:,} connections")
-                try:
-                    report["connections"].append({"contender": name, **measured(ECHOES[name], setup)})
-                except LeftOutError as error:
-                    report["left_out"].append(f"{name}: {error}")
-        if not report["connections"]:
-            raise BenchError("; ".join(report["left_out"]))
-    except (BenchError, OSError) as error:
-        say(f"fastframe bench connections: {error}")
-        return 1
-    report["bars"] = connection_verdicts(report)
-    print_connections(report)
-    return save(args, report, connections_markdown)
+    allow_files(count + OWN_FILES)
+    with on_core(client_core), certificate(wanted=tls) as keys:
+        setup = Setup(client_program(), count, keys, server_core, turn_ns, repetitions)
+        for name in names:
+            if tls and not has_tls(name):
+                left_out.append(f"{name}: it has no TLS here; callback, batch and stream have")
+                continue
+            say(f"{name}: {count:,} connections")
+            try:
+                found.append({"contender": name, **measured(ECHOES[name], setup)})
+            except LeftOutError as error:
+                left_out.append(f"{name}: {error}")
+            except BenchError as error:
+                if ECHOES[name].kind == "ours":
+                    raise
+                left_out.append(f"{name}: {error}")
+    return found
 
 
-def parse(argv: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="fastframe bench connections",
-        description="Measure the memory that an idle connection takes of our server, and what many do to an echo.",
-        epilog="example: fastframe bench connections --tls --only callback --json connections.json",
-    )
-    parser.add_argument("--quick", action="store_true", help=f"{QUICK_COUNT:,} connections and fewer turns")
-    parser.add_argument("--count", type=whole_number, metavar="N", help=f"connections (default: {COUNT:,}; TLS: {TLS_COUNT:,})")
-    parser.add_argument("--repetitions", type=whole_number, metavar="N", help=f"turns of each server (default: {REPETITIONS})")
-    parser.add_argument("--tls", action="store_true", help="over TLS, with a certificate made by trustme; ours on asyncio only")
-    parser.add_argument(
-        "--only",
-        type=names_of(chosen),
-        default=["callback", "stream"],
-        metavar="NAME,...",
-        help="as for bench echo (default: callback,stream)",
-    )
-    add_file_options(parser)
-    args = parser.parse_args(argv)
-    args.count = args.count or (QUICK_COUNT if args.quick else TLS_COUNT if args.tls else COUNT)
-    if args.tls and any(ECHOES[name].kind != "ours" or name == "sync" for name in chosen(args.only)):
-        parser.error("only ours on asyncio's loops have TLS here: callback, batch, stream")
-    return args
-
-
-def new_report(entered: list[str], *, tls: bool) -> Row:
-    return {
-        "benchmark": "connections",
-        "machine": machine(),
-        "versions": versions(entered) | ({"OpenSSL": ssl.OPENSSL_VERSION} if tls else {}),
-        "settings": {"tls": "yes" if tls else "no"},
-        "left_out": [],
-        "contenders": {name: ECHOES[name].kind for name in entered},
-        "connections": [],
-    }
+def has_tls(name: str) -> bool:
+    return ECHOES[name].kind == "ours" and name != "sync"
 
 
 def allow_files(count: int) -> None:
@@ -204,9 +158,9 @@ def speaker(echo: Echo, server: Server, setup: Setup) -> Iterator[Runs]:
 class Speaker:
     """The client in Python, for a connection that `native/client.c` cannot speak on: TLS. One frame at a time."""
 
-    def __init__(self, connection: socket.socket, echo: Echo) -> None:
+    def __init__(self, connection: socket.socket, echo: Echo, different: int = 251) -> None:
         self.connection = connection
-        self.exchanges = [(echo.requests([payload]), echo.answers([payload])) for payload in some_payloads(PAYLOAD, 251)]
+        self.exchanges = [(echo.requests([payload]), echo.answers([payload])) for payload in some_payloads(PAYLOAD, different)]
 
     def run(self, count: int) -> Turn:
         """Send `count` frames, each when the last one has been answered; raise `BenchError` if one is not what it should be."""
@@ -234,7 +188,7 @@ def idle(server: Server, echo: Echo, setup: Setup) -> Iterator[None]:
                 connection = stack.enter_context(connect(server, number, setup.tls))
                 if setup.tls is None:
                     echo.greet(connection)
-                Speaker(connection, echo).run(1)
+                Speaker(connection, echo, 1).run(1)
             except (OSError, BenchError) as error:
                 raise BenchError(f"connection {number + 1:,} is not served: {error}") from None
         yield

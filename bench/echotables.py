@@ -1,4 +1,4 @@
-"""The reports on echo servers to read: a row for each, a column for each size and window, or for each cost of idle connections.
+"""The reports on echo servers to read: a row for each, a column for each size and window.
 
 Markdown has the spread as well: plus and minus half of what lies between the quartiles of the turns, in percent.
 """
@@ -22,11 +22,6 @@ ECHO_INTRODUCTION = (
     " median of the turns ± half of what lies between the quartiles. Processor time is the server's alone, as the kernel"
     " accounts for it; a ratio is taken turn by turn. x64: 64 frames outstanding. picows answers WebSocket frames, which"
     " carry the same payloads, all others u32be frames."
-)
-CONNECTIONS_INTRODUCTION = (
-    "Made by `fastframe bench connections --markdown`. Memory is the server's own (Pss) with the connections less without"
-    " them, each after its first frame. Two servers echo frames of 64 B one at a time, in turns: one with idle connections,"
-    " one without any. A figure is the median of the turns, a ratio is taken turn by turn."
 )
 
 
@@ -75,23 +70,6 @@ def latency_cell(row: Row, base: str) -> str:  # noqa: ARG001
     return f"{latency['median']['median'] / 1000:,.0f}, {latency['slow']['median'] / 1000:,.0f}"
 
 
-def connection_tables(report: Row) -> list[Table]:
-    """Return the one table, if there is anything to show."""
-    found = report["connections"]
-    if not found:
-        return []
-    names = ["server", "KiB each", *(head for part in ("median", "99 %", "processor") for head in (part, "with", "times"))]
-    lines = []
-    for row in found:
-        line = [row["contender"], f"{row['bytes'] / 1024:.2f}"]
-        for kind in ("median", "slow", "cpu"):
-            line += [us_text(row[kind][which]["median"]) for which in ("without", "with")]
-            line.append(ratio_text(row[kind]["ratio"]["median"]))
-        lines.append(line)
-    over = "over TLS" if report["settings"]["tls"] == "yes" else "plain"
-    return [(f"{found[0]['count']:,} idle connections, {over}; an echo without and with them, us", names, lines)]
-
-
 def us_text(ns: float) -> str:
     return f"{ns / 1000:.2f}" if ns < 10_000 else f"{ns / 1000:,.1f}" if ns < 100_000 else f"{ns / 1000:,.0f}"
 
@@ -102,10 +80,6 @@ def about(report: Row) -> list[tuple[str, Any]]:
     return [(name, value) for name, value in everything if value != ""]
 
 
-def print_connections(report: Row) -> None:
-    print_report(report, connection_tables(report))
-
-
 def print_report(report: Row, tables: list[Table]) -> None:
     for key, value in about(report):
         print(f"{key + ':':<19}{value}")
@@ -114,10 +88,6 @@ def print_report(report: Row, tables: list[Table]) -> None:
     for title, names, lines in tables:
         print_table(names, lines, title)
     print_verdicts(report)
-
-
-def connections_markdown(report: Row) -> str:
-    return page(report, "# Benchmarks: idle connections", CONNECTIONS_INTRODUCTION, connection_tables(report))
 
 
 def page(report: Row, heading: str, introduction: str, tables: list[Table]) -> str:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import importlib
 import importlib.metadata
@@ -122,7 +123,8 @@ def picows_decoder() -> Feed:
         def on_ws_frame(self, transport: object, message: Any) -> None:  # noqa: ARG002
             payloads.append(message.get_payload_as_bytes())
 
-    protocol = connect_to_nobody(picows, Listener)
+    with contextlib.closing(NowhereLoop()) as loop:
+        protocol = connect_to_nobody(picows, Listener, loop)
     get_buffer, buffer_updated = protocol.get_buffer, protocol.buffer_updated
 
     def feed(chunk: bytes) -> list[bytes]:
@@ -149,25 +151,23 @@ def picows_wire(payloads: list[bytes]) -> bytes:
     return b"".join([header(len(payload)) + payload for payload in payloads])
 
 
-def connect_to_nobody(picows: Any, listener: Callable[[], object]) -> Any:
+class NowhereLoop(asyncio.SelectorEventLoop):
+    """A loop whose connections lead nowhere."""
+
+    async def create_connection(self, factory: Any, *args: object, **options: object) -> Any:  # type: ignore[override]  # noqa: ARG002
+        return Nowhere(factory()).shake_hands()
+
+
+def connect_to_nobody(picows: Any, listener: Callable[[], object], loop: NowhereLoop) -> Any:
     """Return the protocol of a WebSocket client that has shaken hands, with a transport that answers as a server does."""
-
-    class Loop(asyncio.SelectorEventLoop):
-        async def create_connection(self, factory: Any, *args: object, **options: object) -> Any:  # type: ignore[override]  # noqa: ARG002
-            return Nowhere(factory()).shake_hands()
-
-    loop = Loop()
-    try:
-        connecting = picows.ws_connect(
-            listener,
-            "ws://nowhere/",
-            websocket_handshake_timeout=None,
-            max_frame_size=MAX_LENGTH,
-            use_aiofastnet=False,
-        )
-        transport, _ = loop.run_until_complete(connecting)
-    finally:
-        loop.close()
+    connecting = picows.ws_connect(
+        listener,
+        "ws://nowhere/",
+        websocket_handshake_timeout=None,
+        max_frame_size=MAX_LENGTH,
+        use_aiofastnet=False,
+    )
+    transport, _ = loop.run_until_complete(connecting)
     return transport.underlying_transport.protocol
 
 

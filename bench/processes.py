@@ -15,7 +15,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from .entry import BenchError, LeftOutError
 from .measure import cpu_ns, on_core
@@ -44,13 +44,18 @@ class Server:
 
     def memory(self) -> int:
         """Return its own memory in bytes: what it shares with others counts in part."""
-        rollup = Path(f"/proc/{self.process.pid}/smaps_rollup").read_text()
-        return next(int(line.split()[1]) << 10 for line in rollup.splitlines() if line.startswith("Pss:"))
+        return memory_of(self.process.pid, "Pss")
 
     def connect(self) -> socket.socket:
         connection = socket.create_connection(("127.0.0.1", self.port))
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return connection
+
+
+def memory_of(process: int | Literal["self"], kind: Literal["Pss", "Private_Dirty"]) -> int:
+    """Return the memory of a process in bytes: where what it shares counts in part, or what it alone has written to."""
+    rollup = Path(f"/proc/{process}/smaps_rollup").read_text()
+    return next(int(line.split()[1]) << 10 for line in rollup.splitlines() if line.startswith(f"{kind}:"))
 
 
 @contextlib.contextmanager

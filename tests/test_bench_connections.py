@@ -1,6 +1,5 @@
-"""`fastframe bench connections` as a user runs it, with few connections."""
+"""Idle connections: what they take is found, whoever does not serve them is left out or, if it is one of ours, a failure."""
 
-import json
 import resource
 import socket
 import sys
@@ -10,44 +9,14 @@ import pytest
 
 from fastframe.bench import connections, echo
 from fastframe.bench.echoes import ECHOES, Echo
-from fastframe.bench.entry import BenchError
-
-SHORT = {"turn_ns": 100_000}
+from fastframe.bench.entry import BenchError, LeftOutError
 
 
-@pytest.mark.contenders
-@pytest.mark.parametrize("options", [[], ["--tls"]])
-def test_memory_and_time_with_idle_connections(options, tmp_path, capsys):
-    path, page = tmp_path / "connections.json", tmp_path / "connections.md"
-    arguments = [
-        "--count",
-        "150",
-        "--repetitions",
-        "2",
-        "--only",
-        "callback/asyncio",
-        "--json",
-        str(path),
-        "--markdown",
-        str(page),
-        *options,
-    ]
-    assert connections.main(arguments, **SHORT) == 0
-    report = json.loads(path.read_text())
-    (row,) = report["connections"]
-    assert row["contender"] == "callback/asyncio"
-    assert row["bytes"] == (row["memory"]["after"] - row["memory"]["before"]) / 150
-    assert row["slow"]["with"]["median"] > 0
-    assert row["cpu"]["ratio"]["median"] > 0
-    bars = [verdict["bar"] for verdict in report["bars"]]
-    assert ("KiB an idle connection" in bars) == (not options)
-    assert bars[-1] == "99 % of the echoes, times without idle connections"
-    out = capsys.readouterr().out
-    assert f"150 idle connections, {'over TLS' if options else 'plain'}" in out
-    assert "callback/asyncio" in page.read_text()
+def rows(names, count, left_out=None, *, tls=False):
+    return connections.rows(names, count, 100_000, 1, [] if left_out is None else left_out, tls=tls)
 
 
-def test_memory_that_connections_take_is_found(tmp_path):
+def test_memory_that_connections_take_is_found():
     code = """
 import selectors, socket
 selector = selectors.DefaultSelector()
@@ -73,7 +42,7 @@ while True:
     assert 80_000 < row["bytes"] < 130_000
 
 
-def test_connections_come_from_many_addresses_and_stay(tmp_path):
+def test_connections_come_from_many_addresses_and_stay():
     with socket.create_server(("127.0.0.1", 0)) as listener:
         server = type("Server", (), {"port": listener.getsockname()[1]})
         sources = []
@@ -83,7 +52,7 @@ def test_connections_come_from_many_addresses_and_stay(tmp_path):
     assert sources == ["127.0.0.2", "127.0.0.2", "127.0.0.3", "127.0.1.1"]
 
 
-def test_a_server_that_refuses_is_a_failure(capsys, monkeypatch):
+def refusing(kind):
     code = """
 import socket
 listener = socket.create_server(("127.0.0.1", 0))
@@ -94,10 +63,27 @@ for _ in range(5):
         peer.sendall(data)
 listener.accept()[0].close()
 """
-    monkeypatch.setitem(ECHOES, "other", Echo("ours", "", lambda: [sys.executable, "-c", code]))
+    return Echo(kind, "", lambda: [sys.executable, "-c", code])
+
+
+def missing():
+    raise LeftOutError("not here")
+
+
+def test_a_server_that_refuses_is_a_failure_if_it_is_ours(monkeypatch):
+    monkeypatch.setitem(ECHOES, "other", refusing("ours"))
     monkeypatch.setattr(connections, "PATIENCE", 2.0)
-    assert connections.main(["--only", "other", "--count", "9"], **SHORT) == 1
-    assert "fastframe bench connections: connection 2 is not served: timed out" in capsys.readouterr().err
+    with pytest.raises(BenchError, match="connection 2 is not served: timed out"):
+        rows(["other"], 9)
+
+
+def test_a_peer_that_refuses_or_is_not_here_is_left_out(monkeypatch):
+    monkeypatch.setitem(ECHOES, "other", refusing("python"))
+    monkeypatch.setitem(ECHOES, "absent", Echo("native", "", missing))
+    monkeypatch.setattr(connections, "PATIENCE", 2.0)
+    left_out = []
+    assert rows(["other", "absent"], 9, left_out) == []
+    assert left_out == ["other: connection 2 is not served: timed out", "absent: not here"]
 
 
 def test_a_wrong_answer_in_pieces_is_found():
@@ -121,7 +107,7 @@ def test_a_wrong_answer_in_pieces_is_found():
         thread.join()
 
 
-def test_more_files_than_the_kernel_allows_are_refused_in_one_line(monkeypatch, capsys):
+def test_more_files_than_the_kernel_allows_are_refused(monkeypatch):
     monkeypatch.setattr(resource, "getrlimit", lambda _: (100, 1000))
     asked = []
     monkeypatch.setattr(resource, "setrlimit", lambda _, limits: asked.append(limits))
@@ -129,18 +115,17 @@ def test_more_files_than_the_kernel_allows_are_refused_in_one_line(monkeypatch, 
     assert asked == [(1000, 1000)]
     connections.allow_files(50)
     assert len(asked) == 1
-    assert connections.main(["--count", "901"]) == 1
-    assert "no process may open 1,001 files here, 1,000 at most: --count 900" in capsys.readouterr().err
+    with pytest.raises(BenchError, match="no process may open 1,001 files here, 1,000 at most: --count 900"):
+        rows(["c"], 901)
 
 
-def test_without_trustme_there_is_no_tls(monkeypatch, capsys):
+def test_without_trustme_there_is_no_tls(monkeypatch):
     monkeypatch.setitem(sys.modules, "trustme", None)
-    assert connections.main(["--tls", "--count", "1"]) == 1
-    assert "trustme, which makes the certificate, is not installed" in capsys.readouterr().err
+    with pytest.raises(BenchError, match="trustme, which makes the certificate, is not installed"):
+        rows(["stream/asyncio"], 1, tls=True)
 
 
-def test_only_ours_on_asyncio_have_tls(capsys):
-    with pytest.raises(SystemExit) as caught:
-        connections.main(["--tls", "--only", "c"])
-    assert caught.value.code == 2
-    assert "only ours" in capsys.readouterr().err
+def test_who_has_no_tls_or_is_not_here_is_left_out():
+    left_out = []
+    assert rows(["c", "sync"], 1, left_out, tls=True) == []
+    assert left_out == [f"{name}: it has no TLS here; callback, batch and stream have" for name in ("c", "sync")]

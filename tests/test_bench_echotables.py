@@ -2,7 +2,6 @@
 
 import pytest
 
-from fastframe.bench import echotables
 from fastframe.bench.command import markdown, print_report
 from fastframe.bench.echo import FAMILY as ECHO
 
@@ -22,7 +21,7 @@ def report(**changes):
     return {
         "machine": {"cpu": "a machine", "glibc_tunables": ""},
         "versions": {"a loop": "1.2"},
-        "settings": {"tls": "no"},
+        "settings": {"cores_used": "one"},
         "left_out": ["somebody: not here"],
         "contenders": {"c": "native", "callback/asyncio": "ours"},
         "does": {"c": "one recv, one send"},
@@ -35,12 +34,6 @@ def report(**changes):
 def echo():
     rows = [row("c", 1, 12.3, c=1), row("c", 64, 0.333, c=1), row("callback/asyncio", 1, 123.4, c=10.03)]
     return report(echo=rows)
-
-
-@pytest.fixture
-def connections():
-    figures = {kind: {"without": spread(1e5), "with": spread(2e5), "ratio": spread(2)} for kind in ("median", "slow", "cpu")}
-    return report(connections=[{"contender": "callback/asyncio", "count": 10_000, "bytes": 1536.0, **figures}])
 
 
 def test_echo_has_a_row_for_each_server_and_a_column_for_each_cell(echo, capsys):
@@ -63,14 +56,3 @@ def test_echo_as_a_page_has_the_spread(echo):
     assert "| *c* | one recv, one send |" in page
     table = page.split("times c")[1].split("##")[0]
     assert {line.count("|") for line in table.splitlines() if line} == {4}
-
-
-def test_connections_say_what_each_takes(connections, capsys):
-    echotables.print_connections(connections)
-    out = capsys.readouterr().out
-    assert "10,000 idle connections, plain" in out
-    (line,) = [line.split() for line in out.splitlines() if "callback" in line]
-    assert line == ["callback/asyncio", "1.50", *["100", "200", "2.00x"] * 3]
-    connections["settings"]["tls"] = "yes"
-    assert "10,000 idle connections, over TLS" in echotables.connections_markdown(connections)
-    assert echotables.connection_tables({**connections, "connections": []}) == []

@@ -1,0 +1,63 @@
+"""The report on memory to read: a row for each decoder and its states, for each server what is idle and the echo beside it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .echotables import us_text
+from .tables import ratio_text
+
+if TYPE_CHECKING:
+    from .family import Report, Table
+
+Row = dict[str, Any]
+
+MEMORY_INTRODUCTION = (
+    "A decoder's memory is what its process has written to with thousands of them, less without any, in a process for each"
+    " contender and repetition. *announced*: it holds the header of a frame of 16 MiB, of which nothing more has come. *large*:"
+    " after a frame of 1 MiB. *later*: after a small one behind that. A connection's memory is the server's own (Pss) with the"
+    " idle connections less without them, each after its first frame. Two servers echo frames of 64 B one at a time, in turns:"
+    " one with idle connections, one without any. A figure is the median of the turns ± half of what lies between the"
+    " quartiles, a ratio is taken turn by turn."
+)
+
+
+def memory_tables(report: Report) -> list[Table]:
+    return [*decoder_tables(report["decoders"]), *connection_tables(report)]
+
+
+def decoder_tables(found: list[Row]) -> list[Table]:
+    """Return the one table, if there is anything to show."""
+    if not found:
+        return []
+    states = list(dict.fromkeys(row["state"] for row in found))
+    names = dict.fromkeys(row["contender"] for row in found)
+    cells = {(row["contender"], row["state"]): bytes_cell(row) for row in found}
+    lines = [[name, *(cells[name, state] for state in states)] for name in names]
+    return [("bytes a decoder", ["decoder", *states], lines)]
+
+
+def bytes_cell(row: Row) -> str:
+    return f"{row['bytes']['median']:,.0f} {deviation(row['bytes'])}".strip()
+
+
+def deviation(spread: Row) -> str:
+    """Return half of what lies between the quartiles, in percent of the median."""
+    return f"±{50 * (spread['upper'] - spread['lower']) / spread['median']:.0f} %" if spread["median"] > 0 else ""
+
+
+def connection_tables(report: Report) -> list[Table]:
+    """Return the one table, if there is anything to show."""
+    found = report["connections"]
+    if not found:
+        return []
+    heads = ["server", "KiB each", *(head for part in ("median", "99 %", "processor") for head in (part, "with", "times"))]
+    lines = []
+    for row in found:
+        line = [row["contender"], f"{row['bytes'] / 1024:.2f}"]
+        for kind in ("median", "slow", "cpu"):
+            line += [us_text(row[kind][which]["median"]) for which in ("without", "with")]
+            line.append(ratio_text(row[kind]["ratio"]["median"]))
+        lines.append(line)
+    over = "over TLS" if report["settings"]["tls"] == "yes" else "plain"
+    return [(f"{found[0]['count']:,} idle connections, {over}; an echo without and with them, us", heads, lines)]
