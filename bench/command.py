@@ -29,7 +29,7 @@ FILE_FORMAT: Final = 1  # of the JSON files; another number where an old file wo
 def run(family: Family, argv: Sequence[str]) -> int:
     """Run a family's command and return its exit status."""
     args = parse(family, argv)
-    if not can_draw(args):
+    if not can_write(args):
         return 1
     try:
         report = measured(family, args)
@@ -95,12 +95,17 @@ def add_drawing_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--markdown", type=Path, metavar="FOLDER", help="write a page of tables for each family to FOLDER")
 
 
-def can_draw(args: argparse.Namespace) -> bool:
-    """Say what is not installed and asked for, in one line: before an hour of measuring and not after it."""
-    missing = [name for file, name in DRAWS_WITH.items() if getattr(args, file) and importlib.util.find_spec(name) is None]
-    if missing:
-        say(f"fastframe bench: {missing[0]} is not installed (pip install 'fastframe[bench]')")
-    return not missing
+def can_write(args: argparse.Namespace) -> bool:
+    """Say what stands against writing the files, in one line: before an hour of measuring and not after it."""
+    problems = [
+        f"{name} is not installed (pip install 'fastframe[bench]')"
+        for option, name in DRAWS_WITH.items()
+        if getattr(args, option) and importlib.util.find_spec(name) is None
+    ]
+    problems += [f"there is no folder {file.parent}" for file in (args.json, args.html) if file and not file.parent.is_dir()]
+    if problems:
+        say(f"fastframe bench: {problems[0]}")
+    return not problems
 
 
 def save(args: argparse.Namespace, results: Sequence[tuple[Family, Report]]) -> int:

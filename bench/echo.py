@@ -41,7 +41,7 @@ from .workloads import some_payloads
 
 KIB, MIB = 1 << 10, 1 << 20
 SIZES: Final = (64, KIB, 16 * KIB, MIB)
-QUICK_SIZES: Final = (64, 16 * KIB, MIB)
+QUICK_SIZES: Final = (64, MIB)
 WINDOWS: Final = (1, 64)
 REPETITIONS: Final = 11
 QUICK_REPETITIONS, QUICK_TURN_NS = 3, 20_000_000

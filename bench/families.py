@@ -44,6 +44,8 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--only", type=names_of(chosen), default=[], metavar="NAME,...", help="these families alone")
     command.add_file_options(parser)
     args = parser.parse_args(argv)
+    if not command.can_write(args):
+        return 1
     if not command.can_draw(args):
         return 1
     results: list[tuple[Family, Report]] = []

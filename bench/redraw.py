@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .command import add_drawing_options, can_draw, print_report, read_json, save
+from .command import add_drawing_options, can_write, print_report, read_json, save
 from .entry import BenchError
 from .families import family
 from .report import say
@@ -28,7 +28,7 @@ def main(argv: list[str]) -> int:
     add_drawing_options(parser)
     parser.set_defaults(json=None)
     args = parser.parse_args(argv)
-    if not can_draw(args):
+    if not can_write(args):
         return 1
     try:
         results = list(read(args.files).values())

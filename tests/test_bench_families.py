@@ -37,6 +37,8 @@ def test_every_family_is_there_and_is_called_so():
 
 def test_all_are_measured_in_turn_and_one_that_cannot_be_holds_nobody_up(measured, tmp_path, capsys):
     path = tmp_path / "all.json"
+    assert families.main(["--json", str(tmp_path / "none" / "all.json")]) == 1
+    assert not measured
     assert families.main(["--quick", "--json", str(path)]) == 1
     assert measured == [(name, True) for name in families.NAMES]
     assert [report["benchmark"] for report in command.read_json(path)] == [name for name in families.NAMES if name != "udp"]
