@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
 import threading
 
@@ -35,9 +34,10 @@ def test_the_address_and_the_reason(said, command, tmp_path):
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_nobody_listens(said, command):
-    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as listener:
-        address = f"127.0.0.1:{listener.getsockname()[1]}"
-    assert said(command, address) == f"fastframe: cannot connect to {address}: Connection refused\n"
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))  # so that nobody else gets the port
+        address = f"127.0.0.1:{deaf.getsockname()[1]}"
+        assert said(command, address) == f"fastframe: cannot connect to {address}: Connection refused\n"
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
