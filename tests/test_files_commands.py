@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
 import re
 import select
 import signal
+import socket
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from serving import FASTFRAME, serving
+from serving import FASTFRAME, PATIENCE, serving
 
 from fastframe.__main__ import main
 from fastframe.servers import files_commands
@@ -136,7 +139,33 @@ def test_an_output_that_nobody_reads(run, server, tmp_path):
     assert process.returncode == 1
 
 
-def interrupted(server, tmp_path, *words):
+@contextlib.contextmanager
+def slowly(server):
+    """Yield another address of the server, with which files take seconds: there is time to see how far they are."""
+
+    def play():
+        with listener.accept()[0] as near, server.connect() as far:
+            near.settimeout(PATIENCE)
+            with ThreadPoolExecutor(1) as pool:
+                pool.submit(pass_on, near, far)
+                pass_on(far, near)
+
+    def pass_on(source, sink):
+        with contextlib.suppress(OSError):
+            while data := source.recv(256 * 1024):
+                sink.sendall(data)
+                time.sleep(0.01)
+        with contextlib.suppress(OSError):
+            sink.shutdown(socket.SHUT_WR)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as pool:
+        listener.settimeout(PATIENCE)
+        playing = pool.submit(play)
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+        playing.result(PATIENCE)
+
+
+def interrupted(tmp_path, *words):
     """Run a command at a terminal, and press Ctrl-C when its bar shows that something has come; return status and screen."""
     terminal, end = pty.openpty()
     argv = [*FASTFRAME, *(str(word) for word in words)]
@@ -160,13 +189,13 @@ def interrupted(server, tmp_path, *words):
 
 @pytest.mark.parametrize("direction", ["get", "put"])
 def test_ctrl_c_says_so_and_the_next_one_goes_on(run, server, tmp_path, direction):
-    size = 256 * 1024 * 1024
+    size = 128 * 1024 * 1024
     source = server.root / "long" if direction == "get" else tmp_path / "long"
     with source.open("wb") as file:
         file.truncate(size)
     try:
-        words = ("--token", server.token, server.address, "long")
-        status, screen = interrupted(server, tmp_path, direction, *words)
+        with slowly(server) as address:
+            status, screen = interrupted(tmp_path, direction, "--token", server.token, address, "long")
         assert status == 130
         assert screen.rstrip().splitlines()[-1].endswith("fastframe: interrupted")
         assert "Traceback" not in screen
