@@ -39,6 +39,7 @@ KINDS: Final = {
     "remote": "peers with a server",
 }
 MARK: Final = ("#B00020", "#FF7B72")  # what should be reached, on white and on black
+BRIGHT: Final = 0.45  # of the way from dark to bright, viridis is as far from black as from white
 MARKERS: Final = 6  # so many, and so many dashes, are told apart; pictures.py and plots.py say which
 DASHES: Final = 4
 
@@ -131,9 +132,25 @@ def some_sizes(sizes: Sequence[float], most: int) -> Sequence[float]:
     return sizes[:: 2 ** math.ceil(math.log2(max(1, len(sizes) / most)))]
 
 
-def is_wide(values: list[float]) -> bool:
-    """Tell whether figures are so far apart that colours have to follow their logarithms."""
-    return min(values) > 0 and max(values) > 10 * min(values)
+class Colouring(NamedTuple):
+    """How figures between `low` and `high` become colours of viridis: those that are far apart by their logarithms."""
+
+    low: float
+    high: float
+    by_logarithm: bool
+
+    def scaled(self, value: float) -> float:
+        return math.log10(value) if self.by_logarithm else value
+
+    def is_bright(self, value: float) -> bool:
+        """Tell whether black is easier to read there than white."""
+        low, high = self.scaled(self.low), self.scaled(self.high)
+        return self.scaled(value) > low + BRIGHT * (high - low)
+
+
+def colouring(chart: Heat) -> Colouring:
+    values = [cell for cells in chart.panels.values() for row in cells for cell in row if cell is not None]
+    return Colouring(min(values), max(values), min(values) > 0 and max(values) > 10 * min(values))
 
 
 def footer(report: Report) -> str:

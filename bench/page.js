@@ -2,8 +2,9 @@
 "use strict";
 
 const plots = JSON.parse(document.getElementById("plots").textContent);
-const config = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
 const byTouch = matchMedia("(pointer: coarse)").matches; // where dragging has to scroll the page
+const buttons = [["toImage"], ["zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]];
+const config = { responsive: true, displaylogo: false, displayModeBar: byTouch ? false : "hover", modeBarButtons: buttons };
 
 // Return the same data, with the colours that the style sheet has now in place of their names.
 function coloured(data, colours) {
@@ -26,7 +27,7 @@ const places = [...document.querySelectorAll("[data-plot]")];
 const drawAll = () => Promise.all(places.map(draw));
 for (const query of ["(prefers-color-scheme: dark)", "print"]) matchMedia(query).addEventListener("change", drawAll);
 addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((each) => { each.open = true; }));
-drawAll().then(() => { document.documentElement.dataset.drawn = places.length; });
+const drawn = drawAll();
 
 // The key: a click shows or hides what it names in all panels of the chart; a double click shows that alone, or all again.
 function show(figure, isShown) {

@@ -119,7 +119,7 @@ def verdicts_html(report: Report) -> str:
     lines = []
     for verdict in report["bars"]:
         over = "".join(f"<li>{ratio_text(ratio)} {escape(cell)}</li>" for cell, ratio in verdict["over"].items())
-        more = f"<details><summary>{len(verdict['over'])} above</summary><ul>{over}</ul></details>" if over else ""
+        more = f"<details><summary>the {len(verdict['over'])} above that</summary><ul>{over}</ul></details>" if over else ""
         state = "reached" if verdict["passed"] else "missed"
         lines.append(f'<li class="{state}">{escape(verdict_text(verdict))}{more}</li>')
     return f'<h3>What was reached of what should be</h3><ul class="verdicts">{"".join(lines)}</ul>'
@@ -136,7 +136,7 @@ def table_html(table: Table, contenders: Mapping[str, str]) -> str:
         for row in rows
     )
     return (
-        f'<h3>{escape(title[:1].upper() + title[1:])}</h3><div class="scroll" tabindex="0">'
+        f'<h3>{escape(title)}</h3><div class="scroll" tabindex="0">'
         f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 

@@ -19,11 +19,12 @@ from .looks import (
     KINDS,
     MARK,
     SHADES,
+    Colouring,
     Look,
     bar_range,
+    colouring,
     figure_text,
     footer,
-    is_wide,
     log_ticks,
     looks,
     looks_of,
@@ -291,30 +292,29 @@ def draw_heat(chart: Heat, foot: str) -> Figure:
     columns = columns_for(len(chart.panels), max(1, 20 // len(chart.columns)))
     around = Around(chart.title, chart.note, foot, {})
     figure, axes = sheet(around, len(chart.panels), columns, 0.9 + 0.36 * len(chart.rows))
-    values = [cell for panel in chart.panels.values() for row in panel for cell in row if cell is not None]
-    norm = (LogNorm if is_wide(values) else Normalize)(min(values), max(values))
+    colours = colouring(chart)
+    norm = (LogNorm if colours.by_logarithm else Normalize)(colours.low, colours.high)
     for axis, (title, cells) in zip(axes, chart.panels.items(), strict=True):
         axis.set_title(title, loc="left")
-        mesh = heat_panel(axis, chart, cells, norm)
+        mesh = heat_panel(axis, chart, cells, colours, norm)
     bar = figure.colorbar(mesh, ax=axes, label=chart.unit, pad=0.015, fraction=0.04, aspect=30)
-    if is_wide(values):
-        ticks = log_ticks(min(values), max(values), 8)
+    if colours.by_logarithm:
+        ticks = log_ticks(colours.low, colours.high, 8)
         bar.set_ticks(ticks, labels=[tick_text(tick) for tick in ticks])
         bar.minorticks_off()
     bar.outline.set_visible(False)
     return figure
 
 
-def heat_panel(axis: Axes, chart: Heat, cells: Sequence[Sequence[float | None]], norm: Any) -> Any:
+def heat_panel(axis: Axes, chart: Heat, cells: Sequence[Sequence[float | None]], colours: Colouring, norm: Any) -> Any:
     """Draw a field, and write each figure into its cell, in black where that is bright."""
     values = [[math.nan if cell is None else cell for cell in row] for row in cells]
-    mesh: Any = axis.pcolormesh(values, norm=norm, cmap="viridis", edgecolors="white", linewidth=1)
+    mesh = axis.pcolormesh(values, norm=norm, cmap="viridis", edgecolors="white", linewidth=1)
     for y, row in enumerate(cells):
         for x, cell in enumerate(row):
             if cell is not None:
-                red, green, blue, _ = mesh.to_rgba(cell)
-                bright = 0.299 * red + 0.587 * green + 0.114 * blue > 0.5
-                axis.text(x + 0.5, y + 0.5, figure_text(cell), ha="center", va="center", size=8, color="k" if bright else "w")
+                colour = "black" if colours.is_bright(cell) else "white"
+                axis.text(x + 0.5, y + 0.5, figure_text(cell), ha="center", va="center", size=8, color=colour)
     axis.set_xticks([at + 0.5 for at in range(len(chart.columns))], map(size_text, chart.columns), rotation=35, ha="right")
     axis.set_yticks([at + 0.5 for at in range(len(chart.rows))], map(size_text, chart.rows))
     axis.tick_params(length=0)

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from .charts import Axis, Bar, Bars, Heat, Line, Lines
-from .looks import Look, bar_range, figure_text, is_wide, log_ticks, looks, one_list, some_sizes, tick_text
+from .looks import Colouring, Look, bar_range, colouring, figure_text, log_ticks, looks, one_list, some_sizes, tick_text
 from .report import size_text
 
 if TYPE_CHECKING:
@@ -26,8 +26,11 @@ SYMBOLS: Final = ("circle", "square", "triangle-up", "diamond", "triangle-down",
 DASHES: Final = ("solid", "7px,3px", "2px,3px", "7px,3px,2px,3px")
 BAR_HEIGHT: Final = 23  # CSS pixels, with its share of the space between
 LONGEST_NAME: Final = 24  # characters in a line, so that a phone has room for bars as well
+LONGEST_LABEL: Final = 45  # of an axis
+LONGEST_BARS_LABEL: Final = 30
 FIGURES_SHARE: Final = 0.24  # of a bars' axis, for the figures at its end
 Json = dict[str, Any]
+Cells = Sequence[Sequence[float | None]]
 
 
 class Plot(NamedTuple):
@@ -56,11 +59,12 @@ def layout(x: Json, y: Json) -> Json:
     return {
         "xaxis": {**common, **x},
         "yaxis": {**common, **y},
-        "margin": {"l": 8, "r": 8, "t": 8, "b": 8},
+        "margin": {"l": 8, "r": 8, "t": 34, "b": 8},  # above are the buttons
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
         "font": {"family": "system-ui, sans-serif", "size": 12, "color": "var(--text)"},
         "hoverlabel": {"bgcolor": "var(--panel)", "bordercolor": "var(--quiet)", "font": {"color": "var(--text)"}},
+        "modebar": {"bgcolor": "var(--ground)", "color": "var(--quiet)", "activecolor": "var(--text)"},
         "hovermode": "closest",
         "showlegend": False,
         "uirevision": "same",  # what is zoomed stays so when colours change
@@ -85,8 +89,8 @@ def whiskers(values: Sequence[Spread], colour: Any) -> Json:
     }
 
 
-def axis_of(axis: Axis, sizes: Sequence[float] = ()) -> Json:
-    shape: Json = {"title": {"text": escape(axis.label)}}
+def axis_of(axis: Axis, sizes: Sequence[float] = (), longest: int = LONGEST_LABEL) -> Json:
+    shape: Json = {"title": {"text": wrapped(axis.label, longest)}}
     if axis.scale == "linear":
         return shape | {"rangemode": "tozero", "tickformat": ",~r"}
     if axis.scale == "log":
@@ -108,7 +112,7 @@ def line_plots(chart: Lines, look: Mapping[str, Look]) -> Iterator[Plot]:
     else:
         y["range"] = [0, max(figures) * 1.05]
     for title, lines in chart.panels.items():
-        yield Plot(title, [line_trace(line, look[line.name], chart) for line in lines], layout(x, y), 400, 400)
+        yield Plot(title, [line_trace(line, look[line.name], chart) for line in lines], layout(x, y), 400, 420)
 
 
 def line_trace(line: Line, look: Look, chart: Lines) -> Json:
@@ -138,26 +142,31 @@ def colour_of(look: Look) -> str:
 def bar_plots(chart: Bars) -> Iterator[Plot]:
     shared = one_list(chart)
     for title, bars in chart.panels.items():
-        names = [bar_name(name) for name in shared or [bar.name for bar in bars]]
-        x, y = axis_of(chart.x), {"categoryorder": "array", "categoryarray": names, "range": [len(names) - 0.4, -0.6]}
+        names = [wrapped(name, LONGEST_NAME) for name in shared or [bar.name for bar in bars]]
+        x, y = (
+            axis_of(chart.x, longest=LONGEST_BARS_LABEL),
+            {"categoryorder": "array", "categoryarray": names, "range": [len(names) - 0.4, -0.6]},
+        )
         start, end = bar_range(bars, chart, FIGURES_SHARE)
         x["range"] = [start, end] if chart.x.scale == "linear" else [math.log10(start), math.log10(end)]
-        x["nticks"] = 6
+        if chart.x.scale == "log":
+            ticks = log_ticks(start, end, 5)
+            x |= {"tickvals": ticks, "ticktext": list(map(tick_text, ticks))}
         shape = layout(x, y | {"showgrid": False, "ticksuffix": " "})
         shape["shapes"] = [mark_shape(at, value) for at, value in enumerate(chart.marks.values())]
         lines = sum(name.count("<br>") + 1 for name in names)
-        yield Plot(title, [bar_trace(bars, chart.x.label), figures_trace(bars)], shape, 330, 70 + BAR_HEIGHT * lines)
+        yield Plot(title, [bar_trace(bars, chart.x.label), figures_trace(bars)], shape, 330, 90 + BAR_HEIGHT * lines)
 
 
-def bar_name(name: str) -> str:
-    return "<br>".join(map(escape, textwrap.wrap(name, LONGEST_NAME)))
+def wrapped(text: str, width: int) -> str:
+    return "<br>".join(map(escape, textwrap.wrap(text, width)))
 
 
 def bar_trace(bars: Sequence[Bar], unit: str) -> Json:
     return {
         "type": "bar",
         "orientation": "h",
-        "y": [bar_name(bar.name) for bar in bars],
+        "y": [wrapped(bar.name, LONGEST_NAME) for bar in bars],
         "x": [bar.value.median for bar in bars],
         "marker": {"color": [f"var(--{bar.kind}-0)" for bar in bars]},
         "error_x": whiskers([bar.value for bar in bars], "var(--text)"),
@@ -173,7 +182,7 @@ def figures_trace(bars: Sequence[Bar]) -> Json:
     return {
         "type": "scatter",
         "mode": "text",
-        "y": [bar_name(bar.name) for bar in bars],
+        "y": [wrapped(bar.name, LONGEST_NAME) for bar in bars],
         "x": [bar.value.upper for bar in bars],
         "text": [f" <b>{text}</b>" if bar.kind == "ours" else f" {text}" for bar, text in zip(bars, texts, strict=True)],
         "textposition": "middle right",
@@ -190,39 +199,62 @@ def mark_shape(at: int, value: float) -> Json:
 
 
 def heat_plots(chart: Heat) -> Iterator[Plot]:
-    values = [cell for cells in chart.panels.values() for row in cells for cell in row if cell is not None]
-    wide = is_wide(values)
-    colour = math.log10 if wide else float
-    ticks = log_ticks(min(values), max(values), 8)
-    bar: Json = {"thickness": 12, "outlinewidth": 0, "title": {"text": escape(chart.unit), "side": "right"}}
-    if wide:
-        bar |= {"tickvals": list(map(math.log10, ticks)), "ticktext": list(map(tick_text, ticks))}
-    x, y = heat_axis(chart.x.label), heat_axis(chart.y.label)
-    height = 90 + 32 * len(chart.rows)
+    colours = colouring(chart)
+    x, y = heat_axis(chart.x.label, chart.columns), heat_axis(chart.y.label, chart.rows)
+    width, height = 170 + 42 * len(chart.columns), 110 + 32 * len(chart.rows)
     for title, cells in chart.panels.items():
-        trace = {
-            "type": "heatmap",
-            "x": list(map(size_text, chart.columns)),
-            "y": list(map(size_text, chart.rows)),
-            "z": [[None if cell is None else colour(cell) for cell in row] for row in cells],
-            "zmin": colour(min(values)),
-            "zmax": colour(max(values)),
-            "colorscale": "Viridis",
-            "colorbar": bar,
-            "text": [["" if cell is None else figure_text(cell) for cell in row] for row in cells],
-            "texttemplate": "%{text}",
-            "textfont": {"size": 11},
-            "hovertext": [list(heat_texts(chart, size, row)) for size, row in zip(chart.rows, cells, strict=True)],
-            "hoverinfo": "text",
-            "hoverongaps": False,
-            "xgap": 1,
-            "ygap": 1,
-        }
-        yield Plot(title, [trace], layout(x, y), 170 + 42 * len(chart.columns), height)
+        traces = [
+            heat_trace(chart, cells, colours),
+            cell_texts(chart, cells, "#ffffff", lambda cell: not colours.is_bright(cell)),
+            cell_texts(chart, cells, "#000000", colours.is_bright),
+        ]
+        yield Plot(title, traces, layout(x, y), width, height)
 
 
-def heat_axis(label: str) -> Json:
-    return {"title": {"text": escape(label)}, "type": "category", "showgrid": False}
+def heat_trace(chart: Heat, cells: Cells, colours: Colouring) -> Json:
+    bar: Json = {"thickness": 12, "outlinewidth": 0, "title": {"text": escape(chart.unit), "side": "right"}}
+    if colours.by_logarithm:
+        ticks = log_ticks(colours.low, colours.high, 8)
+        bar |= {"tickvals": list(map(colours.scaled, ticks)), "ticktext": list(map(tick_text, ticks))}
+    return {
+        "type": "heatmap",
+        "x": list(map(size_text, chart.columns)),
+        "y": list(map(size_text, chart.rows)),
+        "z": [[None if cell is None else colours.scaled(cell) for cell in row] for row in cells],
+        "zmin": colours.scaled(colours.low),
+        "zmax": colours.scaled(colours.high),
+        "colorscale": "Viridis",
+        "colorbar": bar,
+        "hovertext": [list(heat_texts(chart, size, row)) for size, row in zip(chart.rows, cells, strict=True)],
+        "hoverinfo": "text",
+        "hoverongaps": False,
+        "xgap": 1,
+        "ygap": 1,
+    }
+
+
+def cell_texts(chart: Heat, cells: Cells, colour: str, belongs: Callable[[float], bool]) -> Json:
+    """Return the figures of those cells that have them in this colour."""
+    found = [
+        (size_text(column), size_text(size), figure_text(cell))
+        for size, row in zip(chart.rows, cells, strict=True)
+        for column, cell in zip(chart.columns, row, strict=True)
+        if cell is not None and belongs(cell)
+    ]
+    return {
+        "type": "scatter",
+        "mode": "text",
+        "x": [column for column, _, _ in found],
+        "y": [size for _, size, _ in found],
+        "text": [text for _, _, text in found],
+        "textfont": {"color": colour, "size": 11},
+        "hoverinfo": "skip",
+    }
+
+
+def heat_axis(label: str, sizes: Sequence[int]) -> Json:
+    shape = {"type": "category", "range": [-0.5, len(sizes) - 0.5], "showgrid": False, "showline": False, "ticks": ""}
+    return {"title": {"text": escape(label), "standoff": 8}, "ticksuffix": " ", **shape}
 
 
 def heat_texts(chart: Heat, size: int, row: Sequence[float | None]) -> Iterator[str]:
