@@ -1,7 +1,7 @@
 """Who competes in the exec benchmark: what runs a command, from the same process or another, and how it is set up.
 
-Each is set up as its own documentation advises, and says so in its `does`. Only those with a server check who asks, and SSH
-encrypts besides. None but ours limits what the command may do.
+Each is set up as its own documentation advises, and says so in its `does`. Only OpenSSH and ours ask for a proof of who it is,
+and SSH encrypts besides. None but ours limits what the command may do.
 """
 
 from __future__ import annotations
@@ -200,13 +200,14 @@ CONTENDERS: Final[dict[str, Contender]] = {
     "rpyc": Contender(
         "remote",
         remote("rpyc"),
-        "its classic mode with the threaded server, in which subprocess.run is called; a connection for each at once",
+        "its classic mode with the threaded server, without authentication; subprocess.run is called there; a connection for"
+        " each at once",
     ),
     "asyncssh": Contender(
         "remote",
         remote("asyncssh"),
-        "its SSH server and client as they come, the documentation's example of redirection; one connection, a session for each"
-        " command",
+        "its SSH server and client as they come, without authentication; the documentation's example of redirection; one"
+        " connection, a session for each command",
         prints=True,
     ),
     "openssh": Contender(

@@ -29,6 +29,7 @@ INTRODUCTION: Final = (
     " times and taken turn by turn, so that 2.00x takes twice as long. Processor time is that of client, servers and commands"
     " together. *posix_spawn* is the base: `os.posix_spawn` and"
     " `waitpid`, with nobody who hears what the program says; *pipes* is the same with two pipes that are read to their end."
+    " SSH encrypts; only *openssh* and ours ask who it is, and only ours limits what may be run and what that may do."
 )
 
 
@@ -115,4 +116,4 @@ def rate(row: Row, work: float) -> Spread:
     return Spread(*(work / row["ns"][quartile] for quartile in ("upper", "median", "lower")))
 
 
-NOTE: Final = "Contenders take turns, each has a client process of its own; medians of the turns, and the quartiles."
+NOTE: Final = "Contenders take turns, each with a client process of its own; medians of turns, and the quartiles. SSH encrypts."

@@ -32,6 +32,7 @@ INTRODUCTION: Final = (
     " encrypts, the others do not."
 )
 NOTE: Final = "More is better. Contenders take turns; medians of the turns, and the quartiles."
+ENCRYPTED: Final = " SFTP (asyncssh, openssh) encrypts, the others do not."
 KNEES: Final = (
     " Small chunks pay for system calls, one or two a chunk at each end, and for the interpreter between them; from the knee on"
     " copying is all that is left."
@@ -139,9 +140,9 @@ def transfer_charts(report: Row) -> list[Chart]:
     """Return everybody, those that can be told by the size of a chunk, and ours by digest."""
     axis = Axis("GB/s")
     found: list[Chart] = []
-    for name, table, title in (("everybody", "everybody", ""), ("digest", "digests", ", by digest")):
+    for name, table, title, note in (("everybody", "everybody", "", ENCRYPTED), ("digest", "digests", ", by digest", "")):
         if panels := {way_text(*way): bars(report, rows) for way, rows in by_way(report, table)}:
-            found.append(Bars(name, f"A file from one process to another{title}", axis, panels, NOTE))
+            found.append(Bars(name, f"A file from one process to another{title}", axis, panels, NOTE + note))
     if sweeps := {way_text(*way): lines(report, rows) for way, rows in by_way(report, "chunks")}:
         title = "A file from one process to another, by the size of a chunk"
         found.insert(1, Lines("chunk", title, Axis("bytes in a chunk", "sizes"), axis, sweeps, NOTE + KNEES))
