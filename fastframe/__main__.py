@@ -37,6 +37,7 @@ COMMANDS = {
         "what it costs to tell a room what one says, beside websockets and a loop in C",
     ),
     "bench memory": ("fastframe.bench.memory", "main", "what idle decoders and 10,000 idle connections take"),
+    "bench startup": ("fastframe.bench.startup", "main", "what it costs to import fastframe and to start its command"),
     "bench udp": ("fastframe.bench.udp", "main", "time the echo of datagrams beside a server in C and the standard library's"),
 }
 
