@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from .report import print_table, size_text
-from .tables import bars_table, print_verdicts, ratio_text, table_text
+from .report import size_text
+from .tables import ratio_text
 
 if TYPE_CHECKING:
     from .family import Table
@@ -72,29 +72,3 @@ def latency_cell(row: Row, base: str) -> str:  # noqa: ARG001
 
 def us_text(ns: float) -> str:
     return f"{ns / 1000:.2f}" if ns < 10_000 else f"{ns / 1000:,.1f}" if ns < 100_000 else f"{ns / 1000:,.0f}"
-
-
-def about(report: Row) -> list[tuple[str, Any]]:
-    """Return what the figures depend on, by name."""
-    everything = [*report["machine"].items(), *report["versions"].items(), *report["settings"].items()]
-    return [(name, value) for name, value in everything if value != ""]
-
-
-def print_report(report: Row, tables: list[Table]) -> None:
-    for key, value in about(report):
-        print(f"{key + ':':<19}{value}")
-    for reason in report["left_out"]:
-        print("left out:", reason)
-    for title, names, lines in tables:
-        print_table(names, lines, title)
-    print_verdicts(report)
-
-
-def page(report: Row, heading: str, introduction: str, tables: list[Table]) -> str:
-    parts = [heading, introduction, table_text(["", ""], [[name, str(value)] for name, value in about(report)])]
-    parts.append("\n".join(f"- left out: {reason}" for reason in report["left_out"]))
-    for title, names, lines in tables:
-        parts += [f"## {title[0].upper()}{title[1:]}", table_text(names, lines)]
-    if report["bars"]:
-        parts += ["## The bars", bars_table(report)]
-    return "\n\n".join(part for part in parts if part) + "\n"
