@@ -29,6 +29,8 @@ COMMANDS = {
     "bench compare": ("fastframe.bench.compare", "main", "what got slower from one run of the benchmarks to another"),
     "bench codec": ("fastframe.bench.codec", "main", "time the codec beside the physical limit and its peers"),
     "bench echo": ("fastframe.bench.echo", "main", "what an echo costs a server, beside its peers and one in C"),
+    "bench chunks": ("fastframe.bench.chunks", "main", "what chunk size does: frames and reads from 64 B to 4 MiB, and why"),
+    "bench recommend": ("fastframe.bench.recommend", "main", "the sizes to use on this machine"),
     "bench transfer": ("fastframe.bench.transfer", "main", "how fast a file gets through, by chunk size and digest"),
     "bench exec": ("fastframe.bench.exec", "main", "what it costs to run a command, beside subprocess, asyncio and SSH"),
     "bench chat": (

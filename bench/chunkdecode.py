@@ -1,0 +1,75 @@
+"""The sweep of decoding: what chunk size costs when there is no kernel and no loop, only the codec.
+
+A decoder is fed chunks of one size, over and over. The stream is as long as one chunk or four frames, whichever is more, 64 KiB
+at least: like the block that a server receives into, it is as warm in the cache as its size allows, and a chunk that is larger
+than the cache pays for that. The borders of chunks fall anywhere in frames. All chunk sizes take turns, processor time counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from types import ModuleType
+from typing import Any, Final
+
+from .codec import decode, gives_back, passes_in_time
+from .contenders import find_codecs
+from .entry import BenchError
+from .measure import Results, measure
+from .report import say, size_text
+from .workloads import FORMAT, Workload, workload
+
+STREAM_SIZE: Final = 64 << 10  # at the least
+MOST_PASSES: Final = 1 << 16
+PURE_PAYLOADS: Final = (64, 4 << 10, 256 << 10)  # lines of the pure codec: it is the shape of theirs that is of interest
+DOES: Final = {
+    "compiled": "Decoder.feed of the compiled codec, fed chunks of the read size; no I/O",
+    "pure": "the same of the codec in Python, for a few sizes of frames",
+}
+
+Row = dict[str, Any]
+
+
+def decode_rows(payloads: Sequence[int], reads: Sequence[int], repetitions: int, left_out: list[str]) -> list[Row]:
+    """Return a row for each codec, size of payloads and size of chunks: nanoseconds of the processor a frame."""
+    rows = []
+    for name, codec in find_codecs(left_out).items():
+        for payload in payloads:
+            if name == "compiled" or payload in PURE_PAYLOADS:
+                say(f"decode, {name}, {size_text(payload)}")
+                rows += cells(name, codec, payload, reads, repetitions)
+    return rows
+
+
+def cells(name: str, codec: ModuleType, payload: int, reads: Sequence[int], repetitions: int) -> list[Row]:
+    runs, units = {}, {}
+    for read in reads:
+        work = workload(payload, read, max(STREAM_SIZE, read))
+        run = partial(decode, warm_feed(name, codec, work), work.chunks)
+        passes = passes_in_time(run, MOST_PASSES)
+        label = str(read)
+        runs[label], units[label] = partial(run, passes), passes * len(work.payloads)
+    results = measure(runs, repetitions, units=units)
+    return [{"payload": payload, "read": read, "contender": name, **ns_of(results, read, reads)} for read in reads]
+
+
+def warm_feed(name: str, codec: ModuleType, work: Workload) -> Any:
+    """Return the `feed` of a decoder that was seen to give what went in."""
+    feed = codec.Decoder(FORMAT).feed
+    if not gives_back(feed, work.chunks, work.payloads):
+        raise BenchError(f"{name} does not give the payloads of {work.payload_length} bytes that went in")
+    return feed
+
+
+def ns_of(results: Results, read: int, reads: Sequence[int]) -> Row:
+    """Return what a row has of one size: the spread, and that of the ratio to what the base took in the same turn."""
+    ratio = results.ratio(str(read), str(base_of(reads)))
+    return {"ns": results.ns(str(read))._asdict(), "ratio": ratio._asdict()}
+
+
+def base_of(reads: Sequence[int]) -> int:
+    """Return what the others are compared with: the largest read that the fronts make, or the largest there is below it."""
+    return max((read for read in reads if read <= DEFAULT_READ), default=min(reads))
+
+
+DEFAULT_READ: Final = 256 << 10
