@@ -5,11 +5,11 @@ The spread of a row is the widest of its cells: plus and minus half of what lies
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from .charts import Axis, Chart, Heat, Line, Lines
-from .kneetables import facts_table, knees_table, words_table
+from .kneetables import facts_table, knees_table, of_reading, words_table
 from .measure import Spread
 from .report import size_text
 from .tables import ns_text
@@ -28,6 +28,8 @@ RATES: Final = {
     "echo": "echo: GB of payload per second of the server's processor",
     "transfer": "transfer: GB/s of payload",
 }
+READING: Final = RATES | {"transfer": "transfer: GB of payload per second of the receiver's processor"}
+READS: Final = Axis("bytes of a read", "sizes")
 LINES: Final = (64, 1 << 10, 4 << 10, 16 << 10, 1 << 20)  # sizes of frames that are drawn as lines
 
 Row = dict[str, Any]
@@ -96,20 +98,25 @@ def chunk_charts(report: Report) -> list[Chart]:
     charts: list[Chart] = []
     for sweep, title in RATES.items():
         if report[sweep]:
-            charts += sweep_charts(sweep, title, by_contender(report[sweep]))
+            charts.append(field_chart(sweep, title, by_contender(report[sweep])))
+            charts.append(lines_chart(sweep, READING[sweep], by_contender(of_reading(report, sweep))))
     return charts
 
 
-def sweep_charts(sweep: str, title: str, ways: dict[str, list[Row]]) -> Iterator[Chart]:
+def field_chart(sweep: str, title: str, ways: dict[str, list[Row]]) -> Heat:
     everything = [row for rows in ways.values() for row in rows]
     columns = sorted({row["read"] for row in everything})
     payloads = sorted({row["payload"] for row in everything})
     fields = {name: field(rows, payloads, columns) for name, rows in ways.items()}
-    reads, frames = Axis("bytes of a read", "sizes"), Axis("payload of a frame", "sizes")
-    yield Heat(f"{sweep}-field", title, reads, frames, columns, payloads, "GB/s", fields, FIELD_NOTE)
-    panels = {name: [line(payload, rows) for payload in payloads if payload in LINES] for name, rows in ways.items()}
+    return Heat(
+        f"{sweep}-field", title, READS, Axis("payload of a frame", "sizes"), columns, payloads, "GB/s", fields, FIELD_NOTE
+    )
+
+
+def lines_chart(sweep: str, title: str, ways: dict[str, list[Row]]) -> Lines:
+    panels = {name: [line(payload, rows) for payload in LINES] for name, rows in ways.items()}
     panels = {name: [each for each in lines if each.x] for name, lines in panels.items()}
-    yield Lines(f"{sweep}-reads", title, reads, Axis("GB/s", "log"), panels, LINES_NOTE)
+    return Lines(f"{sweep}-reads", title, READS, Axis("GB/s", "log"), panels, LINES_NOTE)
 
 
 def field(rows: Sequence[Row], payloads: Sequence[int], columns: Sequence[int]) -> list[list[float | None]]:

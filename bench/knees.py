@@ -1,7 +1,7 @@
 """What the lines of the sweeps bend at, measured here and now: small measurements, a few seconds in all.
 
     a read       a system call; a `recv` by how much it brings; the same through a loop, which comes around once for each
-    memory       copies by size, beside the sizes of the caches; a large block that malloc maps anew each time
+    memory       copies by size, beside the sizes of the caches; a large block that is mapped anew each time
     a socket     its buffers, and how much one `recv` brings of them at most; the longest segment; Nagle's algorithm
 
 Everything is on loopback and in this process. Each is one function that returns plain numbers for the report.
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import importlib.util
 import mmap
 import os
@@ -33,7 +32,6 @@ RECEIVED: Final = (64, 4 * KIB, 64 * KIB, 256 * KIB, MIB)  # by one recv
 COPIED: Final = tuple(4 * KIB << shift for shift in range(0, 13, 2))  # 4 KiB to 16 MiB
 COPIED_A_TURN: Final = 16 * MIB
 FRESH_SIZE, FILLED = 256 * KIB, 20  # bytes of a block, blocks a turn
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 FLOOD: Final = 64 * MIB
 WARM: Final = 20  # exchanges: a new connection acknowledges everything at once for a while
 LARGEST_READ: Final = 16 * MIB
@@ -165,7 +163,7 @@ def copy_rates() -> Facts:
     """Return GB/s of copies by their size; both blocks begin at a page's border, so that no copy stumbles (`machine.py`)."""
 
     def copies(size: int) -> Callable[[], None]:
-        source, target = (memoryview(mmap.mmap(-1, size)) for _ in range(2))
+        source, target = mapped(size), mapped(size)
 
         def turn() -> None:
             for _ in range(COPIED_A_TURN // size):
@@ -189,34 +187,27 @@ def caches() -> Facts:
 
 
 def fresh_memory() -> Facts:
-    """Return nanoseconds of filling a new block, given back to the kernel each time or kept by malloc, and the page faults.
-
-    Empty where malloc cannot be told. It is left as `STEADY` has it.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is None:
-        return {}
-    block = bytes(FRESH_SIZE)
+    """Return nanoseconds and page faults of filling a block, mapped anew each time, as malloc does with large ones, or kept."""
+    source, kept = bytes(FRESH_SIZE), mapped(FRESH_SIZE)
     faults: dict[str, int] = {}
 
-    def filling(name: str, mapped_from: int, trimmed_from: int) -> Callable[[], None]:
+    def filling(name: str, block: Callable[[], memoryview]) -> Callable[[], None]:
         def turn() -> None:
-            mallopt(M_MMAP_THRESHOLD, mapped_from)
-            mallopt(M_TRIM_THRESHOLD, trimmed_from)
             before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
             for _ in range(FILLED):
-                block + b"."
+                block()[:] = source
             faults[name] = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
         return turn
 
-    contenders = {
-        "given back": filling("given back", 128 * KIB, 128 * KIB),
-        "kept": filling("kept", 32 * MIB, 512 * MIB),
-    }
+    contenders = {"mapped anew": filling("mapped anew", lambda: mapped(FRESH_SIZE)), "kept": filling("kept", lambda: kept)}
     facts = by_name(measure(contenders, REPETITIONS, units=FILLED))
-    contenders["kept"]()
     return {name: {**facts[name], "faults": faults[name] / FILLED} for name in contenders}
+
+
+def mapped(size: int) -> memoryview:
+    """Return memory that begins at a page's border, and is given back when nobody has it any more."""
+    return memoryview(mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
 
 
 # A socket

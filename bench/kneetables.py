@@ -29,10 +29,15 @@ def knees_table(report: Report) -> Table:
     heads = ["", "frame", "a read of", "takes ns", "of the next size", "knee", "GB/s there", "the largest read", "takes"]
     lines = []
     for sweep in ("decode", "echo", "transfer"):
-        for contender, payload, own in series(report[sweep]):
+        for contender, payload, own in series(of_reading(report, sweep)):
             if payload in SHOWN and len(own) > 1:
                 lines.append([f"{sweep}, {contender}", size_text(payload), *knee_cells(own)])
-    return "where the lines bend", heads, lines
+    return "where the lines bend: processor time of the codec, the server, the receiver", heads, lines
+
+
+def of_reading(report: Report, sweep: str) -> list[Row]:
+    """Return the rows of a sweep with the processor time of the end that reads."""
+    return [row | {"ns": row.get("receiver_ns", row["ns"])} for row in report[sweep]]
 
 
 def series(rows: Sequence[Row]) -> Iterator[tuple[str, int, list[Row]]]:
@@ -93,7 +98,7 @@ def facts_lines(facts: Row) -> Iterator[tuple[str, str]]:
     for size, spread in copies.items():
         yield f"copying {size_text(int(size))}", f"{spread['median']:.1f} GB/s"
     for name, fresh in facts["fresh"].items():
-        yield f"filling a new block of 256 KiB, {name}", f"{us(fresh)} us, {fresh['faults']:.0f} page faults"
+        yield f"filling a block of 256 KiB, {name}", f"{us(fresh)} us, {fresh['faults']:.0f} page faults"
     yield from socket_lines(facts["socket"])
     for name, spread in facts["nagle_ns"].items():
         yield f"two small writes until they are answered, {name}", f"{us(spread)} us"
@@ -128,9 +133,9 @@ def words(report: Report) -> Iterator[tuple[str, str]]:
     yield from large_reads(report)
     yield from cache_words(report["decode"], facts["caches"])
     yield from batch_words(report["batch"])
-    if fresh := facts["fresh"]:
-        text = f"A new block of 256 KiB that malloc maps anew costs {us(fresh['given back'])} us to fill, a kept one"
-        yield "fresh memory", f"{text} {us(fresh['kept'])}: reuse what reads go to."
+    fresh = facts["fresh"]
+    text = f"A block of 256 KiB that malloc maps anew takes {us(fresh['mapped anew'])} us to fill, a kept one"
+    yield "fresh memory", f"{text} {us(fresh['kept'])}: reuse what reads go to."
     waits = facts["nagle_ns"]
     text = f"Header and payload written apart wait {us(waits['Nagle'])} us for an answer, with TCP_NODELAY"
     yield "Nagle", f"{text} {us(waits['TCP_NODELAY'])}: a frame leaves in one write."
@@ -151,7 +156,7 @@ def large_reads(report: Report) -> Iterator[tuple[str, str]]:
     """Say what is gained beyond what our fronts read, where that was measured."""
     flood = report["facts"]["socket"]["flood"]
     for sweep in ("echo", "transfer"):
-        for contender, payload, own in series(report[sweep]):
+        for contender, payload, own in series(of_reading(report, sweep)):
             by_read = {row["read"]: ns(row) for row in own}
             last = max(by_read)
             if payload == BULK and DEFAULT_READ in by_read and last > DEFAULT_READ:

@@ -118,7 +118,7 @@ def read_advice(report: Report) -> Advice | None:
         return None
     size = smallest(costs, READ_TOLERANCE)
     text = f"{size_text(size)} a read"
-    reason = f"it is within {READ_TOLERANCE - 1:.0%} of the best over all sizes of frames; {beside(costs, size)}"
+    reason = f"it is within {100 * (READ_TOLERANCE - 1):.0f} % of the best over all sizes of frames; {beside(costs, size)}"
     if DEFAULT_READ in costs and size != DEFAULT_READ:
         reason += f"; our fronts read {size_text(DEFAULT_READ)}"
     return Advice("receiving", size, text, reason)
@@ -185,7 +185,7 @@ def frame_advice(report: Report, read: int) -> Iterator[Advice]:
     if len(costs) > 1:
         size = smallest(costs, TOLERANCE)
         gb_s = 1 / statistics.geometric_mean(rates[size])
-        reason = f"{gb_s:.2f} GB/s, within {TOLERANCE - 1:.0%} of the best; {beside(costs, size)}"
+        reason = f"{gb_s:.2f} GB/s, within {100 * (TOLERANCE - 1):.0f} % of the best; {beside(costs, size)}"
         yield Advice("frames of bulk data", size, f"{size_text(size)} a frame", reason)
 
 
