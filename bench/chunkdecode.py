@@ -7,7 +7,8 @@ than the cache pays for that. The borders of chunks fall anywhere in frames. All
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import resource
+from collections.abc import Callable, Sequence
 from functools import partial
 from types import ModuleType
 from typing import Any, Final
@@ -31,7 +32,7 @@ Row = dict[str, Any]
 
 
 def decode_rows(payloads: Sequence[int], reads: Sequence[int], repetitions: int, left_out: list[str]) -> list[Row]:
-    """Return a row for each codec, size of payloads and size of chunks: nanoseconds of the processor a frame."""
+    """Return a row for each codec, size of payloads and size of chunks: what a frame takes of the processor, and page faults."""
     rows = []
     for name, codec in find_codecs(left_out).items():
         for payload in payloads:
@@ -42,15 +43,24 @@ def decode_rows(payloads: Sequence[int], reads: Sequence[int], repetitions: int,
 
 
 def cells(name: str, codec: ModuleType, payload: int, reads: Sequence[int], repetitions: int) -> list[Row]:
-    runs, units = {}, {}
+    runs, units, faults = {}, {}, {}
     for read in reads:
         work = workload(payload, read, max(STREAM_SIZE, read))
         run = partial(decode, warm_feed(name, codec, work), work.chunks)
         passes = passes_in_time(run, MOST_PASSES)
         label = str(read)
         runs[label], units[label] = partial(run, passes), passes * len(work.payloads)
+        faults[read] = page_faults(runs[label]) / units[label]
     results = measure(runs, repetitions, units=units)
-    return [{"payload": payload, "read": read, "contender": name, **ns_of(results, read, reads)} for read in reads]
+    cell = {"payload": payload, "contender": name}
+    return [{**cell, "read": read, "faults": faults[read], **ns_of(results, read, reads)} for read in reads]
+
+
+def page_faults(run: Callable[[], object]) -> int:
+    """Return how often the kernel has to give memory: objects of many frames at once are more than was freed before."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    run()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 
 def warm_feed(name: str, codec: ModuleType, work: Workload) -> Any:

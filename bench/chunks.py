@@ -115,10 +115,12 @@ def figures(report: Report) -> Iterator[Figure]:
 INTRODUCTION: Final = (
     "Frames of so many bytes, read so many bytes at a time: decoding alone, an echo server on a socket, a file from one process"
     " to another. A figure is a median of turns, the spread of a row the widest of its cells; a ratio is taken to reads of"
-    " 256 KiB in the same turn. A *knee* is the smallest read that takes at most 5 % longer than the best. Left of it the cost"
-    " of a read itself counts, whatever it brings: a system call, and on a loop a turn for each (uvloop reads up to 32 times in"
-    " one). Above it there are small frames: what counts is making an object of each. Right of it there is little to gain: a"
-    " read cannot bring more than what waits in the socket, and a block larger than the caches is slower to copy."
+    " 256 KiB in the same turn. A *knee* is the smallest read that takes at most 5 % longer than the best. Left of it what"
+    " counts is the read itself, whatever it brings: a system call, and on asyncio a turn of the loop for each (uvloop reads up"
+    " to 32 times in one). An echo pays for answers besides: one write answers what one read completed, so that reads of"
+    " several frames save writes too. Right of the knee nothing is gained, and something lost again: a read brings no more"
+    " than what waits in the socket; blocks larger than the caches are slower to copy; and the objects of so many small frames"
+    " at once are more memory than was just freed, which costs page faults."
 )
 FAMILY: Final = Family(
     "chunks",

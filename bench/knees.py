@@ -45,6 +45,7 @@ def measured_facts() -> Facts:
     return {
         "read_ns": read_costs(),
         "recv_ns": recv_costs(),
+        "send_ns": send_cost(),
         "copy_gb_s": copy_rates(),
         "caches": caches(),
         "fresh": fresh_memory(),
@@ -154,6 +155,23 @@ def whole_reads(size: int) -> Iterator[Callable[[], float]]:
 
         turn()
         yield turn
+
+
+def send_cost() -> Facts:
+    """Return nanoseconds of a `send` of 64 B, which on loopback is its receipt as well, to nobody who waits for it."""
+    payload = bytes(64)
+    with connected() as (sender, receiver):
+        memory = bytearray(READS * len(payload))
+
+        def turn() -> float:
+            start = time.thread_time_ns()
+            for _ in range(READS):
+                sender.send(payload)
+            took = time.thread_time_ns() - start
+            receiver.recv_into(memory, len(memory), socket.MSG_WAITALL)
+            return took / READS
+
+        return spread(take_turns({"send": turn}, REPETITIONS)["send"])._asdict()
 
 
 # Memory

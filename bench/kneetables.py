@@ -92,6 +92,7 @@ def facts_lines(facts: Row) -> Iterator[tuple[str, str]]:
     for loop in ("asyncio", "uvloop"):
         if loop in read:
             yield f"the same through {loop}: a turn of the loop for each read", f"{us(read[loop])} us"
+    yield "a send of 64 B to TCP", f"{us(facts['send_ns'])} us"
     for size, spread in recv.items():
         yield f"a recv of {size_text(int(size))}", f"{us(spread)} us, {int(size) / spread['median']:.2f} GB/s"
     yield "caches for data", ", ".join(f"{level} {size_text(size)}" for level, size in facts["caches"].items()) or "unknown"
@@ -130,8 +131,9 @@ def words_table(report: Report) -> Table:
 def words(report: Report) -> Iterator[tuple[str, str]]:
     facts = report["facts"]
     yield from small_reads(report["echo"], facts["read_ns"])
+    yield from answers(report["echo"])
     yield from large_reads(report)
-    yield from cache_words(report["decode"], facts["caches"])
+    yield from chunk_words(report["decode"], facts["caches"])
     yield from batch_words(report["batch"])
     fresh = facts["fresh"]
     text = f"A block of 256 KiB that malloc maps anew takes {us(fresh['mapped anew'])} us to fill, a kept one"
@@ -152,6 +154,16 @@ def small_reads(rows: Sequence[Row], read_costs: Row) -> Iterator[tuple[str, str
             yield "small reads", f"{text} {read_ns(own[0]) / 1000:.2f} us, {bare}."
 
 
+def answers(rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
+    """Say what it is worth to read several frames at once, and so to answer them with one write."""
+    for contender, payload, own in series(rows):
+        larger = [row for row in own if row["read"] >= payload]
+        if payload == SHOWN[1] and len(larger) > 1 and larger[0]["read"] == payload:
+            one, more = larger[:2]
+            text = f"{contender}: a frame of {size_text(payload)} takes {ns(one) / 1000:.2f} us if a read brings about one,"
+            yield "answers", f"{text} {ns(more) / 1000:.2f} with reads of {size_text(more['read'])}: one write for several."
+
+
 def large_reads(report: Report) -> Iterator[tuple[str, str]]:
     """Say what is gained beyond what our fronts read, where that was measured."""
     flood = report["facts"]["socket"]["flood"]
@@ -166,13 +178,14 @@ def large_reads(report: Report) -> Iterator[tuple[str, str]]:
                 yield "large reads", f"{text} {times:.2f} times what it takes with {size_text(DEFAULT_READ)}; {brought}."
 
 
-def cache_words(rows: Sequence[Row], caches: Row) -> Iterator[tuple[str, str]]:
+def chunk_words(rows: Sequence[Row], caches: Row) -> Iterator[tuple[str, str]]:
     for contender, payload, own in series(rows):
         if contender == "compiled" and payload in SHOWN:
             knee, last = knee_of(own), own[-1]
             times = f"{ns(last) / ns(knee):.2f} times what it takes from {size_text(knee['read'])}"
-            text = f"Decoding frames of {size_text(payload)} from chunks of {size_text(last['read'])} takes {times}"
-            yield "caches", f"{text}; L2 has {size_text(caches['L2'])}." if "L2" in caches else f"{text}."
+            text = f"Decoding frames of {size_text(payload)} from chunks of {size_text(last['read'])} takes {times},"
+            text = f"{text} and {1000 * last['faults']:.1f} page faults a thousand frames"
+            yield "large chunks", f"{text}; L2 has {size_text(caches['L2'])}." if "L2" in caches else f"{text}."
 
 
 def batch_words(rows: Sequence[Row]) -> Iterator[tuple[str, str]]:

@@ -119,8 +119,7 @@ def read_advice(report: Report) -> Advice | None:
     size = smallest(costs, READ_TOLERANCE)
     text = f"{size_text(size)} a read"
     reason = f"it is within {100 * (READ_TOLERANCE - 1):.0f} % of the best over all sizes of frames; {beside(costs, size)}"
-    if DEFAULT_READ in costs and size != DEFAULT_READ:
-        reason += f"; our fronts read {size_text(DEFAULT_READ)}"
+    reason += "; so do our fronts" if size == DEFAULT_READ else f"; our fronts read {size_text(DEFAULT_READ)}"
     return Advice("receiving", size, text, reason)
 
 

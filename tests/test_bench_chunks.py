@@ -19,6 +19,7 @@ SPREAD = {"lower": 90.0, "median": 100.0, "upper": 110.0}
 FACTS = {
     "read_ns": {"system call": SPREAD, "recv": SPREAD, "asyncio": SPREAD},
     "recv_ns": {"64": SPREAD},
+    "send_ns": SPREAD,
     "copy_gb_s": {"4096": SPREAD},
     "caches": {"L1": 32 * KIB, "L2": 512 * KIB},
     "fresh": {"mapped anew": {**SPREAD, "faults": 64.0}, "kept": {**SPREAD, "faults": 0.0}},
@@ -44,7 +45,7 @@ def made_up():
         "contenders": {},
         "does": {},
         "facts": FACTS,
-        "decode": [row("compiled", *size, 1e6 / size[1] + 50) for size in sizes],
+        "decode": [{**row("compiled", *size, 1e5 / size[1] + 50), "faults": 0.005} for size in sizes],
         "echo": [row("callback/asyncio", *size) for size in sizes if size[1] <= 256 * KIB]
         + [row("blocking", *size, 100.0 if size[0] == 64 else 16_384_062.5) for size in sizes],
         "transfer": [{**row("feed", *size), **ends} for size in sizes if size != (MIB, 64)],
@@ -238,6 +239,9 @@ def test_tables_have_all_sizes_and_say_why_lines_bend():
     assert any("blocking: a read of 64 B of a frame of 1 MiB takes 1.00 us" in text for text in words)
     assert any("echo, blocking: with reads of 4 MiB a frame of 1 MiB takes 1.00 times" in text for text in words)
     assert any("with 16 in a call 0.10" in text for text in words)
+    assert any(
+        "from chunks of 4 MiB takes 0.99 times what it takes from 256 KiB, and 5.0 page faults" in text for text in words
+    )
     assert all(all(isinstance(cell, str) for cell in line) for _, lines in tables.values() for line in lines)
 
 
