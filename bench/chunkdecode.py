@@ -32,7 +32,7 @@ Row = dict[str, Any]
 
 
 def decode_rows(payloads: Sequence[int], reads: Sequence[int], repetitions: int, left_out: list[str]) -> list[Row]:
-    """Return a row for each codec, size of payloads and size of chunks: what a frame takes of the processor, and page faults."""
+    """Return a row for each codec, size of payloads and of chunks: what a frame takes of the processor, and page faults."""
     rows = []
     for name, codec in find_codecs(left_out).items():
         for payload in payloads:
