@@ -178,7 +178,7 @@ def ratios(report: Row, table: str, contender: str, base: Callable[[Row], str | 
 
 def best(report: Row, contender: str, kinds: tuple[str, ...]) -> dict[str, float]:
     """Return the ratio of `contender` to the fastest peer of such kinds, by cell."""
-    peers = [name for name, kind in report["contenders"]["decode"].items() if kind in kinds]
+    peers = [name for name, kind in report["contenders"].items() if kind in kinds]
 
     def fastest(row: Row) -> str | None:
         # The highest ratio is that to the fastest.

@@ -1,9 +1,5 @@
 """What Python programmers write by hand instead of a codec: pure Python and the standard library, on u32be frames.
 
-    rolling   append each chunk to a bytearray, cut frames off its front: the common one
-    direct    cut frames out of the chunk at hand, keep only the tail, join the pieces of a large frame: as good as it gets
-    streams   `asyncio.StreamReader` and two `readexactly` a frame, its coroutine stepped by hand, which spares it the loop
-
 All look at the limit, as any sane one has to, and at nothing else: no misuse, no wrong type, no end inside a frame.
 """
 
@@ -14,7 +10,7 @@ import struct
 from collections.abc import Callable
 from typing import Any, Final
 
-from .entry import Contenders, DecodeContender, EncodeContender
+from .entry import Contenders, DecodeContender, EncodeContender, first_line
 from .workloads import FORMAT, frame
 
 MAX_LENGTH: Final = FORMAT.max_payload_length
@@ -24,12 +20,13 @@ Decode = Callable[[bytes], list[bytes]]
 
 def add_by_hand(found: Contenders) -> None:
     for name, start in {"asyncio streams": streams, "by hand, rolling": rolling, "by hand, direct": direct}.items():
-        found.decode[name] = DecodeContender("python", start, lambda workload: workload.chunks)
-    found.encode["pack + payload"] = EncodeContender("python", pack_and_add, frame, frame)
-    found.encode["pack, join"] = EncodeContender("python", pack_and_join, pack_and_join_many, frame)
+        found.decode[name] = DecodeContender("python", first_line(start), start, lambda workload: workload.chunks)
+    found.encode["pack + payload"] = EncodeContender("python", first_line(pack_and_add), pack_and_add, frame, frame)
+    found.encode["pack, join"] = EncodeContender("python", first_line(pack_and_join), pack_and_join, pack_and_join_many, frame)
 
 
 def rolling() -> Decode:
+    """Append each chunk to a bytearray, cut frames off its front: what most programs do."""
     buffer = bytearray()
 
     def feed(chunk: bytes) -> list[bytes]:
@@ -50,6 +47,7 @@ def rolling() -> Decode:
 
 
 def direct() -> Decode:
+    """Cut frames out of the chunk at hand, keep the tail, join the pieces of a large frame: as good as it gets."""
     unpack_from = struct.Struct(">I").unpack_from
     header = b""
     pieces: list[bytes] = []
@@ -90,6 +88,7 @@ def direct() -> Decode:
 
 
 def streams() -> Decode:
+    """Await `readexactly` of a StreamReader twice a frame, the coroutine stepped by hand, which spares it the loop."""
     loop = asyncio.new_event_loop()
     loop.close()  # a reader wants one, and only makes futures with it
     reader = asyncio.StreamReader(loop=loop)
@@ -119,11 +118,12 @@ def streams() -> Decode:
 
 
 def pack_and_add(payload: bytes) -> bytes:
-    """Encode as every tutorial does."""
+    """Add the payload to `struct.pack(">I", length)`, as every tutorial does; many: join those frames."""
     return struct.pack(">I", len(payload)) + payload
 
 
 def pack_and_join(payload: bytes) -> bytes:
+    """Join the payload to `struct.pack(">I", length)`; many: join all of both at once."""
     return b"".join((struct.pack(">I", len(payload)), payload))
 
 

@@ -14,7 +14,7 @@ object and stores it, and checks nothing. How the two are made comparable, found
 - Our own and the limits are first timed without the peers, which leave holes in the heap: with them the limit takes a quarter
   longer for 1 MiB, and the codec seems faster than it.
 - The time is that on the processor, medians of turns, and ratios taken turn by turn (`measure.py`). Whoever is slow goes
-  through the stream fewer times a turn: what counts is the time of a frame.
+  through the stream fewer times a turn, once at least: what counts is the time of a frame.
 
 From 16 KiB on, copying is nearly all there is, and where malloc happens to put things is worth 10 percent: a decoder that only
 made one more temporary object when it was built was that much slower. Smaller differences there mean nothing.
@@ -30,93 +30,89 @@ import itertools
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from .bars import verdicts
+from .codectables import CODEC_INTRODUCTION, codec_charts, codec_figures, codec_tables
+from .command import run
 from .contenders import find_contenders
+from .entry import BenchError
+from .family import Family, Report, new_report
 from .linear import linear_rows
-from .machine import machine
 from .measure import Results, measure
-from .report import add_file_options, save
-from .tables import markdown, print_heading, print_machine, print_row, print_verdicts
+from .options import numbers, whole_number
+from .report import say, size_text
 from .workloads import Workload, some_payloads, workload
 
 if TYPE_CHECKING:
-    from .entry import Contenders, DecodeContender, EncodeContender, Feed
+    from .entry import DecodeContender, EncodeContender, Feed
 
 KIB, MIB = 1 << 10, 1 << 20
-PAYLOADS = (16, 64, 256, KIB, 16 * KIB, 64 * KIB, 256 * KIB, MIB)
-CHUNKS = (KIB, 16 * KIB, 64 * KIB, 256 * KIB)
-QUICK_PAYLOADS, QUICK_CHUNKS = (16, KIB, 64 * KIB), (64 * KIB,)
-BATCHES = (1, 64)
+PAYLOADS: Final = (16, 64, 256, KIB, 16 * KIB, 64 * KIB, 256 * KIB, MIB)
+CHUNKS: Final = (KIB, 16 * KIB, 64 * KIB, 256 * KIB)
+QUICK_PAYLOADS: Final = (16, 64, KIB, 16 * KIB, MIB)
+QUICK_CHUNKS: Final = (64 * KIB,)
+BATCHES: Final = (1, 64)
+QUICK_CALL: Final = 16 * MIB  # most bytes in a call to encode; 64 MiB take 60 ms, most of them for pages from the kernel
 
 STREAM_SIZE = MIB
-TURN_SIZE = 16 * MIB  # a turn goes through so many bytes, a small frame counting more: a millisecond or more for the limit
-TURN_NS = 20_000_000  # or through fewer, so that it takes about so long
-WALK_TURN = 64  # so many times more where nothing is copied, and a frame of 1 MiB is walked past in half a microsecond
-REPETITIONS = 15
 LINEAR_SIZE, QUICK_LINEAR_SIZE = 64 * MIB, 8 * MIB
 
-Row = dict[str, Any]
+
+class Effort(NamedTuple):
+    """How long it is measured: `turns` of each, which take about `turn_ns` nanoseconds, or are over sooner.
+
+    They are over once they went through `turn_size` bytes, a small frame counting more: a millisecond or more for the limit.
+    """
+
+    turns: int
+    turn_ns: int
+    turn_size: int
 
 
-def main(argv: list[str], *, stream_size: int = STREAM_SIZE, turn_size: int = TURN_SIZE, linear_size: int | None = None) -> int:
-    """Run the command and return its exit status; the sizes can be small for tests."""
-    args = parser().parse_args(argv)
-    payloads, chunks = (QUICK_PAYLOADS, QUICK_CHUNKS) if args.quick else (PAYLOADS, CHUNKS)
+FULL, QUICK = Effort(15, 20_000_000, 16 * MIB), Effort(5, 6_000_000, 16 * MIB)
+WALK_TURN = 64  # so many times more bytes where nothing is copied, and a frame of 1 MiB is walked past in half a microsecond
+
+
+def main(argv: list[str]) -> int:
+    """Run the command and return its exit status."""
+    return run(FAMILY, argv)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--sizes", type=numbers, metavar="SIZE,...", help="of payloads (default: eight from 16 to 1MiB)")
+    parser.add_argument("--chunks", type=numbers, metavar="SIZE,...", help="(default: 1KiB,16KiB,64KiB,256KiB)")
+    parser.add_argument("--repetitions", type=whole_number, metavar="N", help=f"turns of each (default: {FULL.turns})")
+
+
+def measured(args: argparse.Namespace) -> Report:
+    """Let all decode and encode in each cell."""
+    effort = QUICK if args.quick else FULL
+    effort = effort._replace(turns=args.repetitions or effort.turns)
+    sizes = args.sizes or (QUICK_PAYLOADS if args.quick else PAYLOADS)
+    chunks = args.chunks or (QUICK_CHUNKS if args.quick else CHUNKS)
     contenders = find_contenders()
-    report = new_report(contenders)
-    print_machine(report)
-    for table, decoders, turn in (("decode", contenders.decode, turn_size), ("batch", contenders.batch, WALK_TURN * turn_size)):
-        print_heading(report, table)
-        for payload, chunk in itertools.product(payloads, chunks):
-            work = workload(payload, chunk, stream_size)
-            cell = in_groups(decoders, partial(decode_rows, work=work, turn_size=turn))
-            report[table] += print_row(report, table, cell)
-    print_heading(report, "encode")
-    for payload, batch in itertools.product(payloads, BATCHES):
-        cell = in_groups(contenders.encode, partial(encode_rows, payload_length=payload, batch=batch, turn_size=turn_size))
-        report["encode"] += print_row(report, "encode", cell)
-    report["linear"] = linear_rows(linear_size or (QUICK_LINEAR_SIZE if args.quick else LINEAR_SIZE))
-    report["bars"] = verdicts(report)
-    print_verdicts(report)
-    return save(args, report, markdown)
+    report = new_report("codec", quick=args.quick, settings={"stream": size_text(STREAM_SIZE), "turns": effort.turns})
+    report |= {"versions": contenders.versions, "left_out": contenders.left_out, "decode": [], "batch": [], "encode": []}
+    report |= {"contenders": contenders.kinds(), "does": contenders.does()}
+    walking = effort._replace(turn_size=WALK_TURN * effort.turn_size)
+    for payload, chunk in itertools.product(sizes, chunks):
+        say(f"decode, {size_text(payload)} in chunks of {size_text(chunk)}")
+        work = workload(payload, chunk, STREAM_SIZE)
+        report["decode"] += in_groups(contenders.decode, partial(decode_rows, work=work, effort=effort))
+        report["batch"] += in_groups(contenders.batch, partial(decode_rows, work=work, effort=walking))
+    for payload, batch in itertools.product(sizes, BATCHES):
+        if args.quick and payload * batch > QUICK_CALL:
+            continue
+        say(f"encode, {size_text(payload)}, {batch} a call")
+        rows_of = partial(encode_rows, payload_length=payload, batch=batch, effort=effort)
+        report["encode"] += in_groups(contenders.encode, rows_of)
+    say("twice the bytes")
+    report["linear"] = linear_rows(QUICK_LINEAR_SIZE if args.quick else LINEAR_SIZE)
+    return report
 
 
-def parser() -> argparse.ArgumentParser:
-    result = argparse.ArgumentParser(
-        prog="fastframe bench codec",
-        description="Measure what decoding and encoding cost a frame, compiled and pure, beside the physical limit of CPython"
-        " and beside msgpack, hiredis, picows, Twisted, asyncio's streams and framing by hand.",
-        epilog="example: fastframe bench codec --quick --json codec.json",
-    )
-    result.add_argument("--quick", action="store_true", help="three payload sizes and one chunk size, in seconds")
-    add_file_options(result)
-    return result
-
-
-def new_report(contenders: Contenders) -> Row:
-    """Return a report without results. In `contenders` each table has the kinds of its contenders by name, in order."""
-    tables: dict[str, Mapping[str, DecodeContender | EncodeContender]] = {
-        "decode": contenders.decode,
-        "batch": contenders.batch,
-        "encode": contenders.encode,
-    }
-    return {
-        "benchmark": "codec",
-        "machine": machine(),
-        "peers": contenders.versions,
-        "left_out": contenders.left_out,
-        "contenders": {
-            table: {name: contender.kind for name, contender in entered.items()} for table, entered in tables.items()
-        },
-        "decode": [],
-        "batch": [],
-        "encode": [],
-    }
-
-
-def in_groups(contenders: Mapping[str, Any], rows_of: Callable[[Mapping[str, Any]], list[Row]]) -> list[Row]:
+def in_groups(contenders: Mapping[str, Any], rows_of: Callable[[Mapping[str, Any]], list[Report]]) -> list[Report]:
     """Return the rows of all: what our own and the limits take from a run without peers, the rest from one with them."""
     close = {name: contender for name, contender in contenders.items() if contender.kind in ("limit", "ours")}
     rows = {row["contender"]: row for row in rows_of(close)}
@@ -127,7 +123,7 @@ def in_groups(contenders: Mapping[str, Any], rows_of: Callable[[Mapping[str, Any
     return [rows[name] for name in contenders if name in rows]
 
 
-def decode_rows(contenders: Mapping[str, DecodeContender], work: Workload, turn_size: int) -> list[Row]:
+def decode_rows(contenders: Mapping[str, DecodeContender], work: Workload, effort: Effort) -> list[Report]:
     runs = {}
     for name, contender in contenders.items():
         pieces = contender.cut(work)
@@ -135,11 +131,10 @@ def decode_rows(contenders: Mapping[str, DecodeContender], work: Workload, turn_
             continue
         feed = contender.start()
         if not gives_back(feed, pieces, work.payloads):
-            raise RuntimeError(f"{name} does not give the payloads of {work.payload_length} bytes that went in")
+            raise BenchError(f"{name} does not give the payloads of {work.payload_length} bytes that went in")
         runs[name] = partial(decode, feed, pieces)
     cell = {"payload": work.payload_length, "chunk": work.chunk_size}
-    most = passes_a_turn(len(work.payloads), 4 + work.payload_length, turn_size)
-    return cell_rows(cell, contenders, runs, len(work.payloads), most)
+    return cell_rows(cell, contenders, runs, len(work.payloads), effort)
 
 
 def decode(feed: Feed, pieces: list[bytes], passes: int) -> None:
@@ -156,17 +151,17 @@ def gives_back(feed: Feed, pieces: list[bytes], payloads: list[bytes]) -> bool:
     return [payload for result in results for payload in result] == payloads
 
 
-def encode_rows(contenders: Mapping[str, EncodeContender], payload_length: int, batch: int, turn_size: int) -> list[Row]:
+def encode_rows(contenders: Mapping[str, EncodeContender], payload_length: int, batch: int, effort: Effort) -> list[Report]:
     payloads = some_payloads(payload_length, batch)
     runs = {}
     for name, contender in contenders.items():
         call: Callable[[Any], bytes] = contender.encode if batch == 1 else contender.encode_many
         argument = payloads[0] if batch == 1 else payloads
         if call(argument) != contender.wire(payloads):
-            raise RuntimeError(f"{name} does not give the frames of {payload_length} bytes that it should")
+            raise BenchError(f"{name} does not give the frames of {payload_length} bytes that it should")
         runs[name] = partial(encode, call, argument)
     cell = {"payload": payload_length, "batch": batch}
-    return cell_rows(cell, contenders, runs, batch, passes_a_turn(batch, 4 + payload_length, turn_size))
+    return cell_rows(cell, contenders, runs, batch, effort)
 
 
 def encode(call: Callable[[Any], bytes], argument: bytes | list[bytes], passes: int) -> None:
@@ -175,16 +170,17 @@ def encode(call: Callable[[Any], bytes], argument: bytes | list[bytes], passes: 
 
 
 def cell_rows(
-    cell: Row,
+    cell: Report,
     contenders: Mapping[str, DecodeContender | EncodeContender],
     runs: Mapping[str, Callable[[int], None]],
     frames: int,
-    most: int,
-) -> list[Row]:
-    """Measure `run(passes)` of each, at most `most` passes of `frames` frames a turn, and return a row for each."""
-    passes = {name: passes_in_time(run, most) for name, run in runs.items()}
+    effort: Effort,
+) -> list[Report]:
+    """Measure `run(passes)` of each, `frames` frames a pass, and return a row for each."""
+    most = passes_a_turn(frames, 4 + cell["payload"], effort.turn_size)
+    passes = {name: passes_in_time(run, most, effort.turn_ns) for name, run in runs.items()}
     calls = {name: partial(run, passes[name]) for name, run in runs.items()}
-    results = measure(calls, REPETITIONS, units={name: passes[name] * frames for name in runs})
+    results = measure(calls, effort.turns, units={name: passes[name] * frames for name in runs})
     return [
         {
             **cell,
@@ -209,13 +205,29 @@ def passes_a_turn(frames: int, frame_length: int, turn_size: int) -> int:
     return max(1, turn_size // (frames * max(frame_length, 160)))
 
 
-def passes_in_time(run: Callable[[int], None], most: int) -> int:
-    """Return how many passes, at most `most`, take about TURN_NS."""
+def passes_in_time(run: Callable[[int], None], most: int, turn_ns: int) -> int:
+    """Return how many passes, at most `most`, take about `turn_ns`."""
     passes = 1
     while True:
         start = time.thread_time_ns()
         run(passes)
         took = max(1, time.thread_time_ns() - start)
-        if passes >= most or took > TURN_NS // 20:
-            return max(1, min(most, passes * TURN_NS // took))
+        if passes >= most or took > turn_ns // 20:
+            return max(1, min(most, passes * turn_ns // took))
         passes *= 4
+
+
+FAMILY: Final = Family(
+    "codec",
+    summary="the codec",
+    description="Measure what decoding and encoding cost a frame, compiled and pure, beside the physical limit of CPython"
+    " and beside msgpack, hiredis, picows, Twisted, asyncio's streams and framing by hand.",
+    example="codec --quick --json codec.json",
+    introduction=CODEC_INTRODUCTION,
+    add_options=add_options,
+    measure=measured,
+    bars=verdicts,
+    tables=codec_tables,
+    figures=codec_figures,
+    charts=codec_charts,
+)

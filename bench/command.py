@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from .entry import BenchError
+from .machine import STEADY_MEMCPY
 from .report import print_table, say
 from .tables import bars_table, print_verdicts, table_text
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 DRAWS_WITH: Final = {"html": "plotly", "png": "matplotlib"}  # extras, by option
 FILE_FORMAT: Final = 1  # of the JSON files; another number where an old file would be misread
+MOST_STUMBLE: Final = 2  # times as long as a copy between other addresses (`memcpy_stumble`)
 
 
 def run(family: Family, argv: Sequence[str]) -> int:
@@ -167,11 +169,20 @@ def about(report: Report) -> list[tuple[str, str]]:
     return [(name, str(value)) for name, value in everything if value != ""]
 
 
+def remarks(report: Report) -> list[str]:
+    """Return who is missing, and what makes the figures unsteady here and could be helped."""
+    lines = [f"left out: {reason}" for reason in report["left_out"]]
+    stumbles = report["machine"].get("memcpy_stumble", 1) > MOST_STUMBLE
+    if stumbles and STEADY_MEMCPY not in report["settings"].get("environment", ""):  # in which the servers run
+        lines.append(f"payloads of 4 KiB and more are partly luck here; {STEADY_MEMCPY} in the environment makes them steady")
+    return lines
+
+
 def print_report(family: Family, report: Report) -> None:
     for key, value in about(report):
         print(f"{key + ':':<19}{value}")
-    for reason in report["left_out"]:
-        print("left out:", reason)
+    for line in remarks(report):
+        print(line)
     for title, heads, rows in family.tables(report):
         print_table(heads, rows, title)
     print_verdicts(report)
@@ -182,7 +193,7 @@ def markdown(family: Family, report: Report) -> str:
     """Return the whole report as a page of the documentation."""
     parts = [f"# Benchmarks: {family.summary}", f"Made by `fastframe bench {family.name} --markdown`. {family.introduction}"]
     parts.append(table_text(["", ""], [[name, value] for name, value in about(report)]))
-    parts.append("\n".join(f"- left out: {reason}" for reason in report["left_out"]))
+    parts.append("\n".join(f"- {line}" for line in remarks(report)))
     for title, heads, rows in family.tables(report):
         parts += [f"## {title[0].upper()}{title[1:]}", table_text(heads, rows)]
     if report["bars"]:

@@ -11,7 +11,7 @@ from types import ModuleType
 from fastframe import _codec_py
 
 from .byhand import add_by_hand
-from .entry import Contenders, DecodeContender, EncodeContender, LeftOutError
+from .entry import Contenders, DecodeContender, EncodeContender, LeftOutError, first_line
 from .limit import load_limit
 from .peers import add_peers
 from .workloads import FORMAT, frame
@@ -36,9 +36,10 @@ def add_limit(found: Contenders) -> None:
         return
     for name, table, call in (("limit", found.decode, limit.decode), ("walk", found.batch, limit.walk)):
         start = lambda call=call: call  # noqa: E731  one expression, and bound now
-        table[name] = DecodeContender("limit", start, lambda workload: workload.pieces)
-        table[f"{name} by chunk"] = DecodeContender("limit", start, lambda workload: workload.padded)
-    found.encode["limit"] = EncodeContender("limit", limit.encode, limit.encode_many, frame)
+        table[name] = DecodeContender("limit", first_line(call), start, lambda workload: workload.pieces)
+        as_often = "Do the same where frames are longer than chunks, called once a chunk, mostly with nothing"
+        table[f"{name} by chunk"] = DecodeContender("limit", as_often, start, lambda workload: workload.padded)
+    found.encode["limit"] = EncodeContender("limit", first_line(limit.encode), limit.encode, limit.encode_many, frame)
 
 
 def find_codecs(left_out: list[str]) -> dict[str, ModuleType]:
@@ -53,6 +54,12 @@ def find_codecs(left_out: list[str]) -> dict[str, ModuleType]:
 
 def add_codec(found: Contenders, name: str, codec: ModuleType) -> None:
     encoder = codec.Encoder(FORMAT)
-    found.decode[name] = DecodeContender("ours", lambda: codec.Decoder(FORMAT).feed, lambda workload: workload.chunks)
-    found.batch[name] = DecodeContender("ours", lambda: codec.Decoder(FORMAT).feed_batch, lambda workload: workload.chunks)
-    found.encode[name] = EncodeContender("ours", encoder.encode, encoder.encode_many, frame)
+    language = "Cython" if name == "compiled" else "Python"
+    feed = f"Feed a `Decoder` in {language}, which returns a list of payloads; u32be, the default limit"
+    batch = "Call its `feed_batch`, which makes no object of a payload"
+    encode = "Call `encode` and `encode_many` of an `Encoder`"
+    found.decode[name] = DecodeContender("ours", feed, lambda: codec.Decoder(FORMAT).feed, lambda workload: workload.chunks)
+    found.batch[name] = DecodeContender(
+        "ours", batch, lambda: codec.Decoder(FORMAT).feed_batch, lambda workload: workload.chunks
+    )
+    found.encode[name] = EncodeContender("ours", encode, encoder.encode, encoder.encode_many, frame)

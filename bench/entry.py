@@ -44,17 +44,22 @@ def installed(package: str, command: list[str]) -> list[str]:
 
 
 class DecodeContender(NamedTuple):
-    """`start()` returns the `feed` of a fresh decoder; `cut` picks what it is fed, None where it has no part in it."""
+    """`start()` returns the `feed` of a fresh decoder; `cut` picks what it is fed, None where it has no part in it.
+
+    `does`: what it does, and how it is configured, in a line.
+    """
 
     kind: Kind
+    does: str
     start: Callable[[], Feed]
     cut: Callable[[Workload], list[bytes] | None]
 
 
 class EncodeContender(NamedTuple):
-    """`wire` tells what both have to give."""
+    """`wire` tells what both have to give, `does` what they do."""
 
     kind: Kind
+    does: str
     encode: Callable[[bytes], bytes]
     encode_many: Callable[[list[bytes]], bytes]
     wire: Wire
@@ -72,6 +77,25 @@ class Contenders(NamedTuple):
     encode: dict[str, EncodeContender]
     versions: dict[str, str]
     left_out: list[str]
+
+    def kinds(self) -> dict[str, Kind]:
+        return {name: contender.kind for table in self.tables() for name, contender in table.items()}
+
+    def does(self) -> dict[str, str]:
+        """Return what each does, in all the tables that it is in."""
+        lines: dict[str, list[str]] = {}
+        for table in self.tables():
+            for name, contender in table.items():
+                lines.setdefault(name, []).append(contender.does)
+        return {name: ". ".join(own) for name, own in lines.items()}
+
+    def tables(self) -> tuple[Mapping[str, DecodeContender | EncodeContender], ...]:
+        return self.decode, self.batch, self.encode
+
+
+def first_line(adapter: Callable[..., object]) -> str:
+    """Return what an adapter says it does, without the full stop; nothing if Python runs without docstrings."""
+    return (adapter.__doc__ or "").partition("\n")[0].removesuffix(".")
 
 
 def fed(wire: Wire) -> Callable[[Workload], list[bytes]]:

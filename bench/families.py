@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .family import Family, Report
 
 # In the order in which one asks: what the codec can do, what is left of it on a connection, what servers make of that.
-NAMES: Final = ("chunks", "echo", "udp", "transfer", "exec", "chat", "memory", "startup")
+NAMES: Final = ("codec", "chunks", "echo", "udp", "transfer", "exec", "chat", "memory", "startup")
 
 
 def family(name: str) -> Family:

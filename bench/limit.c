@@ -84,10 +84,17 @@ static PyObject *encode_many(PyObject *module, PyObject *payloads)
     return frames;
 }
 
+/* The first line of each says what it does; `contenders.py` shows it to the reader. */
 static PyMethodDef methods[] = {
-    {"decode", decode, METH_O, "Return the payloads of a bytes object of whole u32be frames."},
-    {"walk", walk, METH_O, "Return how many frames there are in a bytes object of whole u32be frames."},
-    {"encode", encode, METH_O, "Return the u32be frame that carries a bytes object."},
+    {"decode", decode, METH_O,
+     "Decode, in C: read each length, make the bytes object, store it in a list; check nothing.\n\n"
+     "Take a bytes object of whole u32be frames."},
+    {"walk", walk, METH_O,
+     "Count frames, in C: go from length to length; make no object, check nothing.\n\n"
+     "Take a bytes object of whole u32be frames."},
+    {"encode", encode, METH_O,
+     "Encode, in C: allocate once, write each length, copy each payload; check nothing.\n\n"
+     "Take a bytes object, return its u32be frame."},
     {"encode_many", encode_many, METH_O, "Return the u32be frames of a list of bytes objects, one after the other."},
     {NULL, NULL, 0, NULL},
 };

@@ -1,10 +1,5 @@
 """Other projects' decoders, one small adapter each, given the same payloads in their own wire format.
 
-    msgpack   bin8, bin16 or bin32 and the payload, as its packer writes them; `Unpacker.feed`, iterated
-    hiredis   `$length`, CR LF, payload, CR LF: a bulk string of Redis; `Reader.feed` and `gets`
-    picows    unmasked binary WebSocket frames; the BufferedProtocol of a client whose transport is none
-    Twisted   u32be, as here; `Int32StringReceiver.dataReceived`
-
 Each is shown at its best: no event loop runs, Twisted calls `list.append` where a program has a method of its own, and no
 transport is paused. picows takes bytes in its own buffer only, so it is charged the copy that `recv_into` would have made.
 One that is not installed, or that cannot be driven in this way any more, is left out with the reason.
@@ -23,7 +18,7 @@ import struct
 from collections.abc import Callable
 from typing import Any, Final
 
-from .entry import Contenders, DecodeContender, EncodeContender, Feed, Kind, LeftOutError, Wire, decoded, fed
+from .entry import Contenders, DecodeContender, EncodeContender, Feed, Kind, LeftOutError, Wire, decoded, fed, first_line
 from .workloads import FORMAT, cut, frame
 
 MAX_LENGTH: Final = FORMAT.max_payload_length
@@ -40,7 +35,7 @@ def add_peers(found: Contenders) -> None:
             found.left_out.append(str(error))
             continue
         found.versions[name] = importlib.metadata.version(name)
-        found.decode[name] = DecodeContender(kind, start, fed(wire))
+        found.decode[name] = DecodeContender(kind, first_line(start), start, fed(wire))
         if name == "msgpack":
             found.encode[name] = msgpack_encoder()
 
@@ -59,6 +54,7 @@ def try_out(name: str, start: Callable[[], Feed], wire: Wire) -> None:
 
 
 def msgpack_decoder() -> Feed:
+    """Feed an `Unpacker` and list what it iterates over; bin payloads, its buffer twice the largest."""
     unpacker = importlib.import_module("msgpack").Unpacker(max_buffer_size=2 * MAX_LENGTH)
     feed = unpacker.feed
 
@@ -70,8 +66,13 @@ def msgpack_decoder() -> Feed:
 
 
 def msgpack_encoder() -> EncodeContender:
+    """Pack with one `Packer`; many: join what it gives for each."""
     packer = importlib.import_module("msgpack").Packer()
-    return EncodeContender("compiled", packer.pack, lambda payloads: b"".join(map(packer.pack, payloads)), msgpack_wire)
+
+    def pack_many(payloads: list[bytes]) -> bytes:
+        return b"".join(map(packer.pack, payloads))
+
+    return EncodeContender("compiled", first_line(msgpack_encoder), packer.pack, pack_many, msgpack_wire)
 
 
 def msgpack_wire(payloads: list[bytes]) -> bytes:
@@ -85,6 +86,7 @@ def msgpack_wire(payloads: list[bytes]) -> bytes:
 
 
 def hiredis_decoder() -> Feed:
+    """Feed a `Reader` and call `gets` until there is no more; bulk strings of Redis, bytes come out."""
     reader = importlib.import_module("hiredis").Reader()
     feed, gets = reader.feed, reader.gets
 
@@ -103,6 +105,7 @@ def hiredis_wire(payloads: list[bytes]) -> bytes:
 
 
 def twisted_decoder() -> Feed:
+    """Call `dataReceived` of an `Int32StringReceiver` whose `stringReceived` is `list.append`; u32be, our limit."""
     receiver = importlib.import_module("twisted.protocols.basic").Int32StringReceiver()
     receiver.MAX_LENGTH = MAX_LENGTH
 
@@ -116,6 +119,7 @@ def twisted_decoder() -> Feed:
 
 
 def picows_decoder() -> Feed:
+    """Copy into the buffer of a WebSocket client; its listener makes bytes of each binary frame; unmasked, our limit."""
     picows = importlib.import_module("picows")
     payloads: list[bytes] = []
 

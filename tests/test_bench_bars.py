@@ -13,7 +13,7 @@ def decode_row(contender, payload, chunk, **ratio):
 
 
 def report(**tables):
-    return {"contenders": {"decode": NAMES}, "decode": [], "batch": [], "encode": [], "linear": [], **tables}
+    return {"contenders": NAMES, "decode": [], "batch": [], "encode": [], "linear": [], **tables}
 
 
 def judged(**tables):

@@ -7,6 +7,7 @@ import pytest
 from fastframe.bench import command
 from fastframe.bench.entry import BenchError
 from fastframe.bench.family import Family, new_report
+from fastframe.bench.machine import STEADY_MEMCPY
 
 
 def made_up(measure=lambda args: new_report("nothing", quick=args.quick, settings={"asked": args.asked})):
@@ -72,3 +73,17 @@ def test_help_has_an_example(capsys):
     with pytest.raises(SystemExit):
         command.parse(made_up(), ["--help"])
     assert "example: fastframe bench nothing --asked 1" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("stumble", "environment", "said"),
+    [(1.1, "", False), (6.5, "", True), (6.5, f"A=1 {STEADY_MEMCPY}", False), (1.1, STEADY_MEMCPY, False)],
+)
+def test_copies_that_stumble_are_said_with_the_cure(stumble, environment, said, capsys):
+    report = {**new_report("nothing", quick=True, settings={"environment": environment}), "bars": []}
+    report["machine"]["memcpy_stumble"] = stumble
+    report["left_out"].append("somebody: not here")
+    command.print_report(made_up(), report)
+    for text in (capsys.readouterr().out, command.markdown(made_up(), report)):
+        assert "left out: somebody: not here" in text
+        assert (f"{STEADY_MEMCPY} in the environment makes them steady" in text) == said

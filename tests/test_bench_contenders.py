@@ -53,6 +53,15 @@ def test_kinds_and_order(found):
         assert [next(iter(table)) for table in (found.decode, found.batch, found.encode)] == ["limit", "walk", "limit"]
 
 
+def test_everybody_says_what_it_does_in_a_line(found):
+    does = found.does()
+    assert list(does) == list(found.kinds())
+    assert all(text and "\n" not in text and not text.endswith(".") for text in does.values())
+    assert "Unpacker" in does["msgpack"]
+    assert "Packer" in does["msgpack"]
+    assert ("Python" in does["pure"], "Cython" in does["pure"]) == (True, False)
+
+
 def test_without_the_extension_the_pure_codec_competes_alone(monkeypatch):
     monkeypatch.setitem(sys.modules, "fastframe._codec_c", None)
     left_out = []
