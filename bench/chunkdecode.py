@@ -13,15 +13,16 @@ from functools import partial
 from types import ModuleType
 from typing import Any, Final
 
-from .codec import decode, gives_back, passes_in_time
+from .codec import decode, gives_back
 from .contenders import find_codecs
 from .entry import BenchError
-from .measure import Results, measure
+from .measure import Results, measure, passes_in_time
 from .report import say, size_text
 from .workloads import FORMAT, Workload, workload
 
 STREAM_SIZE: Final = 64 << 10  # at the least
 MOST_PASSES: Final = 1 << 16
+TURN_NS: Final = 20_000_000
 PURE_PAYLOADS: Final = (64, 4 << 10, 256 << 10)  # lines of the pure codec: it is the shape of theirs that is of interest
 DOES: Final = {
     "compiled": "Decoder.feed of the compiled codec, fed chunks of the read size; no I/O",
@@ -47,7 +48,7 @@ def cells(name: str, codec: ModuleType, payload: int, reads: Sequence[int], repe
     for read in reads:
         work = workload(payload, read, max(STREAM_SIZE, read))
         run = partial(decode, warm_feed(name, codec, work), work.chunks)
-        passes = passes_in_time(run, MOST_PASSES)
+        passes = passes_in_time(run, MOST_PASSES, TURN_NS)
         label = str(read)
         runs[label], units[label] = partial(run, passes), passes * len(work.payloads)
         faults[read] = page_faults(runs[label]) / units[label]

@@ -27,7 +27,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -39,7 +38,7 @@ from .contenders import find_contenders
 from .entry import BenchError
 from .family import Family, Report, new_report
 from .linear import linear_rows
-from .measure import Results, measure
+from .measure import Results, measure, passes_in_time
 from .options import numbers, whole_number
 from .report import say, size_text
 from .workloads import Workload, some_payloads, workload
@@ -203,18 +202,6 @@ def bases(name: str, contenders: Mapping[str, DecodeContender | EncodeContender]
 def passes_a_turn(frames: int, frame_length: int, turn_size: int) -> int:
     """Return how often to go through `frames` frames in a turn of about `turn_size` bytes, in which a frame counts 160."""
     return max(1, turn_size // (frames * max(frame_length, 160)))
-
-
-def passes_in_time(run: Callable[[int], None], most: int, turn_ns: int) -> int:
-    """Return how many passes, at most `most`, take about `turn_ns`."""
-    passes = 1
-    while True:
-        start = time.thread_time_ns()
-        run(passes)
-        took = max(1, time.thread_time_ns() - start)
-        if passes >= most or took > turn_ns // 20:
-            return max(1, min(most, passes * turn_ns // took))
-        passes *= 4
 
 
 FAMILY: Final = Family(

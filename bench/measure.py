@@ -78,6 +78,18 @@ def measure(
         return Results(take_turns({name: timed(name) for name in contenders}, repetitions))
 
 
+def passes_in_time(run: Callable[[int], None], most: int, turn_ns: int) -> int:
+    """Return how many passes, at most `most`, take about `turn_ns`."""
+    passes = 1
+    while True:
+        start = time.thread_time_ns()
+        run(passes)
+        took = max(1, time.thread_time_ns() - start)
+        if passes >= most or took > turn_ns // 20:
+            return max(1, min(most, passes * turn_ns // took))
+        passes *= 4
+
+
 def take_turns(
     players: Mapping[str, Callable[[], T]], repetitions: int, forgive: Callable[[str, BenchError], None] | None = None
 ) -> dict[str, list[T]]:

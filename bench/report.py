@@ -5,13 +5,9 @@ The base install prints plain text; with rich the table is drawn.
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 
 @dataclass(frozen=True)
@@ -82,21 +78,3 @@ def _cells(rates: Sequence[Rate]) -> list[str]:
 def say(text: str) -> None:
     """Say what goes on, or wrong, on stderr."""
     print(text, file=sys.stderr, flush=True)
-
-
-def add_file_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything to FILE, quartiles and machine included")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables to FILE")
-
-
-def save(args: argparse.Namespace, report: dict[str, Any], markdown: Callable[[dict[str, Any]], str]) -> int:
-    """Write the files that were asked for; return the exit status, and say it in one line if that cannot be done."""
-    try:
-        if args.json:
-            args.json.write_text(json.dumps(report, indent=1) + "\n")
-        if args.markdown:
-            args.markdown.write_text(markdown(report), encoding="utf-8")
-    except OSError as error:
-        say(f"fastframe bench {report['benchmark']}: {error}")
-        return 1
-    return 0

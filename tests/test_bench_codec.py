@@ -118,13 +118,6 @@ def test_a_batch_may_be_a_count():
     assert not codec.gives_back(len, [b"ab", b"c"], [b"1", b"2"])
 
 
-def test_who_is_slow_makes_fewer_passes(monkeypatch):
-    run = []
-    monkeypatch.setattr(codec.time, "thread_time_ns", lambda: sum(run))
-    for took, passes in ((1, 1000), (10_000, 100), (1_000_000, 1), (9_000_000, 1)):
-        assert codec.passes_in_time(lambda passes, took=took: run.append(passes * took), 1000, 1_000_000) == passes
-
-
 def test_help_shows_an_example(capsys):
     with pytest.raises(SystemExit) as caught:
         codec.main(["--help"])

@@ -46,10 +46,16 @@ def test_a_family_runs_and_everything_is_written_and_shown(tmp_path, capsys):
 
 def test_a_file_that_cannot_be_written_is_a_failure_in_one_line(tmp_path, capsys):
     (tmp_path / "file").touch()
-    for option, where in (("--json", tmp_path), ("--markdown", tmp_path / "file"), ("--json", tmp_path / "none" / "a.json")):
+    for option, where in (("--json", tmp_path), ("--markdown", tmp_path / "file")):
         assert command.run(made_up(), [option, str(where)]) == 1
         (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("fastframe bench")]
         assert str(where) in line
+
+
+def test_a_file_that_has_no_folder_is_a_failure_before_anything_is_measured(tmp_path, capsys):
+    for option in ("--json", "--html"):
+        assert command.run(made_up(None), [option, str(tmp_path / "none" / "file")]) == 1
+        assert capsys.readouterr().err == f"fastframe bench: there is no folder {tmp_path / 'none'}\n"
 
 
 @pytest.mark.parametrize("error", [BenchError("not here"), OSError("not here")])

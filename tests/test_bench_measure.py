@@ -93,3 +93,10 @@ def test_what_is_started_on_a_core_runs_there():
         assert os.sched_getaffinity(0) == {min(cores)}
     with measure.on_core(None):
         assert os.sched_getaffinity(0) == cores
+
+
+def test_who_is_slow_makes_fewer_passes(monkeypatch):
+    run = []
+    monkeypatch.setattr(measure.time, "thread_time_ns", lambda: sum(run))
+    for took, passes in ((1, 1000), (10_000, 100), (1_000_000, 1), (9_000_000, 1)):
+        assert measure.passes_in_time(lambda passes, took=took: run.append(passes * took), 1000, 1_000_000) == passes
