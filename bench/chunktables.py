@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from .charts import Axis, Chart, Heat, Line, Lines
-from .kneetables import facts_table, knees_table, of_reading, words_table
+from .kneetables import SHOWN, facts_table, knees_table, of_reading, words_table
 from .measure import Spread
 from .report import size_text
 from .tables import ns_text
@@ -24,13 +24,12 @@ CONTENTS: Final = {  # of the sweeps: what `ns` is
     "batch": "ns a frame",
 }
 RATES: Final = {
-    "decode": "decoding: GB/s of payload, of the processor's time",
-    "echo": "echo: GB of payload per second of the server's processor",
-    "transfer": "transfer: GB/s of payload",
+    "decode": "Decoding: GB/s of payload, of the processor's time",
+    "echo": "Echo: GB of payload per second of the server's processor",
+    "transfer": "Transfer: GB/s of payload",
 }
-READING: Final = RATES | {"transfer": "transfer: GB of payload per second of the receiver's processor"}
+READING: Final = RATES | {"transfer": "Transfer: GB of payload per second of the receiver's processor"}
 READS: Final = Axis("bytes of a read", "sizes")
-LINES: Final = (64, 1 << 10, 4 << 10, 16 << 10, 1 << 20)  # sizes of frames that are drawn as lines
 
 Row = dict[str, Any]
 
@@ -107,14 +106,15 @@ def field_chart(sweep: str, title: str, ways: dict[str, list[Row]]) -> Heat:
     everything = [row for rows in ways.values() for row in rows]
     columns = sorted({row["read"] for row in everything})
     payloads = sorted({row["payload"] for row in everything})
-    fields = {name: field(rows, payloads, columns) for name, rows in ways.items()}
+    whole = {name: rows for name, rows in ways.items() if {row["payload"] for row in rows} == set(payloads)}
+    fields = {name: field(rows, payloads, columns) for name, rows in whole.items()}
     return Heat(
         f"{sweep}-field", title, READS, Axis("payload of a frame", "sizes"), columns, payloads, "GB/s", fields, FIELD_NOTE
     )
 
 
 def lines_chart(sweep: str, title: str, ways: dict[str, list[Row]]) -> Lines:
-    panels = {name: [line(payload, rows) for payload in LINES] for name, rows in ways.items()}
+    panels = {name: [line(payload, rows) for payload in SHOWN] for name, rows in ways.items()}
     panels = {name: [each for each in lines if each.x] for name, lines in panels.items()}
     return Lines(f"{sweep}-reads", title, READS, Axis("GB/s", "log"), panels, LINES_NOTE)
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .family import Report, Table
 
 TOLERANCE: Final = 1.05
-SHOWN: Final = (64, 4 << 10, 64 << 10, 1 << 20)  # sizes of frames whose knees are shown
+SHOWN: Final = (64, 4 << 10, 64 << 10, 1 << 20)  # sizes of frames whose lines and knees are shown
 BULK: Final = 1 << 20
 LARGE: Final = 64 << 10  # frames of this size and more: what they cost is reading, there are few to answer
 
