@@ -37,7 +37,7 @@ def add_limit(found: Contenders) -> None:
     for name, table, call in (("limit", found.decode, limit.decode), ("walk", found.batch, limit.walk)):
         start = lambda call=call: call  # noqa: E731  one expression, and bound now
         table[name] = DecodeContender("limit", first_line(call), start, lambda workload: workload.pieces)
-        as_often = "Do the same where frames are longer than chunks, called once a chunk, mostly with nothing"
+        as_often = f"Do as {name} does, called once a chunk, mostly with nothing, where frames are longer than chunks"
         table[f"{name} by chunk"] = DecodeContender("limit", as_often, start, lambda workload: workload.padded)
     found.encode["limit"] = EncodeContender("limit", first_line(limit.encode), limit.encode, limit.encode_many, frame)
 
@@ -55,7 +55,7 @@ def find_codecs(left_out: list[str]) -> dict[str, ModuleType]:
 def add_codec(found: Contenders, name: str, codec: ModuleType) -> None:
     encoder = codec.Encoder(FORMAT)
     language = "Cython" if name == "compiled" else "Python"
-    feed = f"Feed a `Decoder` in {language}, which returns a list of payloads; u32be, the default limit"
+    feed = f"Feed a `Decoder` in {language}, which returns a list of payloads; u32be, the default `max_payload_length`"
     batch = "Call its `feed_batch`, which makes no object of a payload"
     encode = "Call `encode` and `encode_many` of an `Encoder`"
     found.decode[name] = DecodeContender("ours", feed, lambda: codec.Decoder(FORMAT).feed, lambda workload: workload.chunks)

@@ -105,7 +105,7 @@ def hiredis_wire(payloads: list[bytes]) -> bytes:
 
 
 def twisted_decoder() -> Feed:
-    """Call `dataReceived` of an `Int32StringReceiver` whose `stringReceived` is `list.append`; u32be, our limit."""
+    """Call an `Int32StringReceiver`'s `dataReceived`; its `stringReceived` is `list.append`; u32be, `MAX_LENGTH` as in ours."""
     receiver = importlib.import_module("twisted.protocols.basic").Int32StringReceiver()
     receiver.MAX_LENGTH = MAX_LENGTH
 
@@ -119,7 +119,7 @@ def twisted_decoder() -> Feed:
 
 
 def picows_decoder() -> Feed:
-    """Copy into the buffer of a WebSocket client; its listener makes bytes of each binary frame; unmasked, our limit."""
+    """Copy into a WebSocket client's buffer; its listener makes bytes of each frame; unmasked, `max_frame_size` as in ours."""
     picows = importlib.import_module("picows")
     payloads: list[bytes] = []
 
