@@ -32,29 +32,32 @@ DOES: Final = {
 Row = dict[str, Any]
 
 
-def decode_rows(payloads: Sequence[int], reads: Sequence[int], repetitions: int, left_out: list[str]) -> list[Row]:
+def decode_rows(
+    payloads: Sequence[int], reads: Sequence[int], repetitions: int, turn_ns: int, left_out: list[str]
+) -> list[Row]:
     """Return a row for each codec, size of payloads and of chunks: what a frame takes of the processor, and page faults."""
     rows = []
     for name, codec in find_codecs(left_out).items():
         for payload in payloads:
             if name == "compiled" or payload in PURE_PAYLOADS:
                 say(f"decode, {name}, {size_text(payload)}")
-                rows += cells(name, codec, payload, reads, repetitions)
+                works = [workload(payload, read, max(STREAM_SIZE, read)) for read in reads]
+                rows += cells(name, codec, works, repetitions, turn_ns)
     return rows
 
 
-def cells(name: str, codec: ModuleType, payload: int, reads: Sequence[int], repetitions: int) -> list[Row]:
+def cells(name: str, codec: ModuleType, works: Sequence[Workload], repetitions: int, turn_ns: int) -> list[Row]:
     runs, units, faults = {}, {}, {}
-    for read in reads:
-        work = workload(payload, read, max(STREAM_SIZE, read))
+    for work in works:
         run = partial(decode, warm_feed(name, codec, work), work.chunks)
-        passes = passes_in_time(run, MOST_PASSES, TURN_NS)
-        label = str(read)
+        passes = passes_in_time(run, MOST_PASSES, turn_ns)
+        label = str(work.chunk_size)
         runs[label], units[label] = partial(run, passes), passes * len(work.payloads)
-        faults[read] = page_faults(runs[label]) / units[label]
+        faults[label] = page_faults(runs[label]) / units[label]
     results = measure(runs, repetitions, units=units)
-    cell = {"payload": payload, "contender": name}
-    return [{**cell, "read": read, "faults": faults[read], **ns_of(results, read, reads)} for read in reads]
+    reads = [work.chunk_size for work in works]
+    cell = {"payload": works[0].payload_length, "contender": name}
+    return [{**cell, "read": read, "faults": faults[str(read)], **ns_of(results, read, reads)} for read in reads]
 
 
 def page_faults(run: Callable[[], object]) -> int:

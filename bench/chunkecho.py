@@ -40,7 +40,9 @@ class Way(NamedTuple):
 
 
 WAYS: Final = {
-    "callback/asyncio": Way(("callback", "asyncio"), LENT, "FrameProtocol, whose get_buffer lends less; on asyncio"),
+    "callback/asyncio": Way(
+        ("callback", "asyncio"), LENT, "FrameProtocol with the deadlines of aio.serve; its get_buffer lends less; on asyncio"
+    ),
     "callback/uvloop": Way(
         ("callback", "uvloop"), LENT, "the same on uvloop, which reads up to 32 times in a turn of the loop"
     ),

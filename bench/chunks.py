@@ -65,7 +65,7 @@ def measured(args: argparse.Namespace) -> Report:
     left_out = report["left_out"]
     report |= {sweep: [] for sweep in SWEEPS}
     if "decode" in args.sweeps:
-        report["decode"] = chunkdecode.decode_rows(frames, reads, repetitions, left_out)
+        report["decode"] = chunkdecode.decode_rows(frames, reads, repetitions, turn_ns, left_out)
     if "echo" in args.sweeps:
         report["echo"] = list(chunkecho.echo_rows(frames, reads, repetitions, turn_ns, left_out))
     if "transfer" in args.sweeps:

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from fastframe import aio
-from fastframe.bench import chunkdecode, chunkecho, chunkends, chunks, chunkservers, chunktransfer, codec
+from fastframe.bench import chunkdecode, chunkecho, chunkends, chunks, chunkservers, chunktransfer
 from fastframe.bench.chunkends import Job
 from fastframe.bench.command import read_json
 from fastframe.bench.kneetables import knee_of
@@ -57,7 +57,7 @@ def made_up():
 
 @pytest.fixture
 def short_turns(monkeypatch):
-    monkeypatch.setattr(codec, "TURN_NS", 200_000)
+    monkeypatch.setattr(chunks, "TURN_NS", 200_000)
     monkeypatch.setattr(chunks, "measured_facts", lambda: FACTS)
 
 
