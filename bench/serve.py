@@ -40,7 +40,7 @@ def main(argv: list[str]) -> None:
     if way in OWN:
         run_on(loop, serve_own(OWN[way], certificate))
     elif way in PEERS:
-        run_on(loop, PEERS[way]())
+        run_on(loop, PEERS[way](certificate))
     else:
         BLOCKING[way]()
 
@@ -63,15 +63,21 @@ def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
     return factory
 
 
+def tls_context(certificate: str) -> ssl.SSLContext | None:
+    if not certificate:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate)
+    return context
+
+
 # ours
 
 
 async def serve_own(handler: Any, certificate: str) -> None:
-    context = None
     if certificate:
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        context.load_cert_chain(certificate)
         memory.spare()
+    context = tls_context(certificate)
     # The one place where the benchmarks start our own asyncio servers. Their limits are the default ones, which everybody pays
     # for, but for the number of connections.
     async with await aio.serve(handler, HOST, 0, format=FORMAT, ssl=context, limits=LIMITS) as server:
@@ -109,7 +115,7 @@ def serve_sync() -> None:
 # peers
 
 
-async def serve_readexactly() -> None:
+async def serve_readexactly(certificate: str) -> None:
     async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(asyncio.IncompleteReadError, OSError):
             while True:
@@ -122,12 +128,12 @@ async def serve_readexactly() -> None:
                 await writer.drain()
         writer.close()
 
-    server = await asyncio.start_server(echo, HOST, 0)
+    server = await asyncio.start_server(echo, HOST, 0, ssl=tls_context(certificate))
     say_where(server.sockets[0].getsockname()[1])
     await server.serve_forever()
 
 
-async def serve_picows() -> None:
+async def serve_picows(_certificate: str) -> None:
     picows = importlib.import_module("picows")
 
     class Echo(picows.WSListener):  # type: ignore[misc, name-defined]  # a class of a module imported by name

@@ -128,4 +128,4 @@ def test_without_trustme_there_is_no_tls(monkeypatch):
 def test_who_has_no_tls_or_is_not_here_is_left_out():
     left_out = []
     assert rows(["c", "sync"], 1, left_out, tls=True) == []
-    assert left_out == [f"{name}: it has no TLS here; callback, batch and stream have" for name in ("c", "sync")]
+    assert left_out == [f"{name}: it has no TLS here; callback, batch, stream, readexactly have" for name in ("c", "sync")]

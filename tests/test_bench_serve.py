@@ -10,6 +10,7 @@ import pytest
 import trustme
 
 from fastframe.bench import native, serve, workloads
+from fastframe.bench.connections import WITH_TLS
 from fastframe.bench.echoes import ECHOES
 from fastframe.bench.entry import LeftOutError
 from fastframe.bench.processes import serving
@@ -93,8 +94,8 @@ def test_a_peer_that_does_not_read_is_not_read_either_and_gets_it_all_later(serv
     assert answers == (frames * (whole // 21 + 1))[: len(answers)]
 
 
-@pytest.mark.parametrize("name", ["callback", "batch", "stream"])
-def test_our_own_answer_over_tls(name, tmp_path):
+@pytest.mark.parametrize("name", WITH_TLS)
+def test_who_has_tls_answers_over_it(name, tmp_path):
     authority = trustme.CA()
     certificate = tmp_path / "certificate.pem"
     certificate.write_bytes(authority.issue_cert("localhost").private_key_and_cert_chain_pem.bytes())
