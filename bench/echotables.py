@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from .report import size_text
+from .report import deviation, size_text
 from .tables import ratio_text
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def rows(report: Row, cells: list[tuple[int, int]], text: Cell, base: str) -> li
 
 def cpu_cell(row: Row, base: str) -> str:  # noqa: ARG001
     cpu = row["cpu_ns"]
-    return f"{us_text(cpu['median'])} ±{50 * (cpu['upper'] - cpu['lower']) / cpu['median']:.0f} %"
+    return f"{us_text(cpu['median'])} {deviation(cpu)}"
 
 
 def ratio_cell(row: Row, base: str) -> str:
