@@ -168,7 +168,7 @@ def start_all(only: list[str], setup: Setup, core: int | None, stack: contextlib
 
 def leave_out(name: str, error: LeftOutError | BenchError, left_out: list[str]) -> None:
     """Note why a contender cannot go on; one of ours or the one to compare with is a `BenchError`."""
-    if CONTENDERS[name].kind == "limit" or (CONTENDERS[name].kind == "ours" and isinstance(error, BenchError)):
+    if CONTENDERS[name].kind == "base" or (CONTENDERS[name].kind == "ours" and isinstance(error, BenchError)):
         raise BenchError(f"{name}: {error}") from None
     left_out.append(f"{name}: {error}")
 

@@ -23,8 +23,8 @@ from .native import c_program
 from .serve import HOST, run_on, say_where
 from .workloads import frame
 
-# "limit": what they are compared with. "ours": this project's server. "python": its peers.
-Kind = Literal["limit", "ours", "python"]
+# "base": what they are compared with. "ours": this project's server. "python": its peers.
+Kind = Literal["base", "ours", "python"]
 RATE: Final = 100_000  # messages a second that our server lets a member send: the room is what is measured
 MEMBERS: Final = 20_000
 
@@ -66,7 +66,7 @@ OURS: Final = (
 # The first is the one that all are compared with.
 CONTENDERS: Final[dict[str, Contender]] = {
     "c": Contender(
-        "limit",
+        "base",
         lambda: [str(c_program("fanout"))],
         chats.bare,
         "in C, epoll: one send for each member, nothing is looked at, decoded or kept",

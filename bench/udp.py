@@ -159,7 +159,7 @@ def start_all(only: list[str], setup: Setup, core: int | None, stack: contextlib
 
 def leave_out(name: str, error: BenchError, left_out: list[str]) -> None:
     """Note why a contender cannot go on; one of ours or the one to compare with is a `BenchError`."""
-    if SERVERS[name].kind in ("ours", "limit"):
+    if SERVERS[name].kind in ("ours", "base"):
         raise BenchError(f"{name}: {error}") from None
     left_out.append(f"{name}: {error}")
 

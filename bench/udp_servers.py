@@ -11,12 +11,14 @@ import socket
 import socketserver
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
-from .entry import Kind, choose, installed
+from .entry import choose, installed
 from .native import c_program
 from .serve import HOST, run_on
 
+# "base": what all are compared with. "ours": this project's server. "compiled", "python": its peers, by what they are made of.
+Kind = Literal["base", "ours", "compiled", "python"]
 RECEIVE_BUFFER: Final = 4 << 20  # for all alike: that of `fastframe.datagram`
 
 
@@ -47,7 +49,7 @@ SOCKETSERVER: Final = "socketserver.{}: {}, one recvfrom and one sendto for each
 # The first that runs is the one that all are compared with.
 SERVERS: Final[dict[str, UdpServer]] = {
     "c": UdpServer(
-        "limit",
+        "base",
         "in C: recvmmsg and sendmmsg, bursts of 32, nothing checked",
         lambda: [str(c_program("udp_echo"))],
     ),

@@ -7,7 +7,7 @@ import pytest
 from fastframe.bench import bars, chattables
 
 MS = 1_000_000
-NAMES = {"c": "limit", "fastframe/asyncio": "ours"}
+NAMES = {"c": "base", "fastframe/asyncio": "ours"}
 SETTINGS = {"members": 2, "texts_a_second": 10}
 
 
@@ -81,7 +81,7 @@ def test_each_figure_has_a_name_of_its_own():
 def test_charts_are_of_what_there_is():
     processor, wait = chattables.charts(report_of(talk_row("c", 1, 10), talk_row("fastframe/asyncio", 1, 50)))
     assert [(bar.name, bar.kind, bar.value.median) for bar in processor.panels[""]] == [
-        ("c", "limit", 5.4),
+        ("c", "base", 5.4),
         ("fastframe/asyncio", "ours", 5.4),
     ]
     assert "2 members, 10 texts a second" in processor.title

@@ -20,7 +20,7 @@ def row(name, ns, answered):
 @pytest.fixture
 def report():
     rows = [row("c", 5000, 90_000), row("fastframe/asyncio", 12_500, 90_000), row("pure/asyncio", 12_600, 88_200)]
-    kinds = {"c": "limit", "fastframe/asyncio": "ours", "pure/asyncio": "ours"}
+    kinds = {"c": "base", "fastframe/asyncio": "ours", "pure/asyncio": "ours"}
     return json.loads(json.dumps({"contenders": kinds, "settings": {"datagram": "512 B", "pace": 30_000}, "udp": rows}))
 
 
@@ -54,7 +54,7 @@ def test_each_figure_has_a_name_of_its_own(report):
 def test_the_charts(report):
     processor, pace = udptables.charts(report)
     assert [(bar.name, bar.kind, bar.value.median) for bar in processor.panels[""]] == [
-        ("c", "limit", 5),
+        ("c", "base", 5),
         ("fastframe/asyncio", "ours", 12.5),
         ("pure/asyncio", "ours", 12.6),
     ]
