@@ -1,4 +1,4 @@
-"""What a measurement looks like: a table for the terminal, files of JSON and Markdown.
+"""What is said and printed: progress on stderr, tables on the terminal, sizes and spreads as text.
 
 The base install prints plain text; with rich the table is drawn.
 """
