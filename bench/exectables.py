@@ -13,7 +13,7 @@ from .bars import LEAST_COMMANDS
 from .charts import Axis, Bar, Bars, Chart
 from .family import Figure
 from .measure import Spread
-from .report import size_text
+from .report import deviation, size_text
 from .tables import ratio_text
 
 if TYPE_CHECKING:
@@ -60,15 +60,10 @@ HEADS: Final = {
 def cells(row: Row) -> list[str]:
     ns, cpu_ns = row["ns"]["median"], row["cpu_ns"]["median"]
     if row["table"] == "output":
-        return [f"{mb_s(row).median:,.0f} {deviation(row)}", f"{cpu_ns / 1e9 * (1 << 30) / row['bytes']:.2f}"]
+        return [f"{mb_s(row).median:,.0f} {deviation(row['ns'])}", f"{cpu_ns / 1e9 * (1 << 30) / row['bytes']:.2f}"]
     if row["table"] == "one":
-        return [f"{ns / 1e6:.2f} {deviation(row)}", f"{row['slow'] / 1e6:.2f}", f"{cpu_ns / 1e6:.2f}"]
-    return [f"{a_second(row).median:,.0f} {deviation(row)}", f"{row['slow'] / 1e6:.1f}", f"{cpu_ns / 1e6:.2f}"]
-
-
-def deviation(row: Row) -> str:
-    ns = row["ns"]
-    return f"±{50 * (ns['upper'] - ns['lower']) / ns['median']:.0f} %"
+        return [f"{ns / 1e6:.2f} {deviation(row['ns'])}", f"{row['slow'] / 1e6:.2f}", f"{cpu_ns / 1e6:.2f}"]
+    return [f"{a_second(row).median:,.0f} {deviation(row['ns'])}", f"{row['slow'] / 1e6:.1f}", f"{cpu_ns / 1e6:.2f}"]
 
 
 # To compare, and to draw

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .echotables import us_text
+from .report import deviation
 from .tables import ratio_text
 
 if TYPE_CHECKING:
@@ -39,11 +40,6 @@ def decoder_tables(found: list[Row]) -> list[Table]:
 
 def bytes_cell(row: Row) -> str:
     return f"{row['bytes']['median']:,.0f} {deviation(row['bytes'])}".strip()
-
-
-def deviation(spread: Row) -> str:
-    """Return half of what lies between the quartiles, in percent of the median."""
-    return f"±{50 * (spread['upper'] - spread['lower']) / spread['median']:.0f} %" if spread["median"] > 0 else ""
 
 
 def connection_tables(report: Report) -> list[Table]:

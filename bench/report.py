@@ -30,7 +30,7 @@ def size_text(size: int) -> str:
 
 def deviation(spread: Mapping[str, float]) -> str:
     """Return plus and minus half of what lies between the quartiles of a spread in a report, as a share of its median."""
-    return f"±{50 * (spread['upper'] - spread['lower']) / (spread['median'] or 1):.0f} %"
+    return f"±{50 * (spread['upper'] - spread['lower']) / spread['median']:.0f} %" if spread["median"] > 0 else ""
 
 
 def print_rates(rates: Mapping[str, Sequence[Rate]], title: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from .report import deviation
 from .tables import ratio_text
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def line(row: Row) -> list[str]:
 
 
 def ms_cell(spread: Row) -> str:
-    return f"{ms_text(spread['median'])} ±{50 * (spread['upper'] - spread['lower']) / spread['median']:.0f} %"
+    return f"{ms_text(spread['median'])} {deviation(spread)}"
 
 
 def ms_text(ns: float) -> str:

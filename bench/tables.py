@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from .report import deviation
+
 Row = dict[str, Any]
 
 
@@ -45,7 +47,7 @@ def table_text(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def spread_text(spread: Row) -> str:
     """Return the median, plus and minus half of what lies between the quartiles."""
-    return f"{ns_text(spread['median'])} ±{50 * (spread['upper'] - spread['lower']) / spread['median']:.0f} %"
+    return f"{ns_text(spread['median'])} {deviation(spread)}"
 
 
 def ns_text(ns: float) -> str:
