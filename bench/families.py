@@ -37,7 +37,8 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="fastframe bench",
         description="Measure everything, beside its peers and what nobody can pass: " + ", ".join(NAMES) + "."
-        " Each of them is a command too, with options of its own: fastframe bench codec --help.",
+        " Each of them is a command too, with options of its own: fastframe bench codec --help."
+        " So are compare, report and recommend.",
         epilog="example: fastframe bench --quick --html report.html",
     )
     command.add_quick_option(parser)

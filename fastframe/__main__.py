@@ -27,6 +27,11 @@ COMMANDS = {
     "tutorial": ("fastframe.servers.tutorial", "client_main", "the clients of these programs"),
     "bench": ("fastframe.bench.families", "main", "all benchmarks, beside their peers, into one report"),
     "bench compare": ("fastframe.bench.compare", "main", "what got slower from one run of the benchmarks to another"),
+    "bench report": (
+        "fastframe.bench.redraw",
+        "main",
+        "tables, page and pictures again, of what a run of the benchmarks wrote",
+    ),
     "bench codec": ("fastframe.bench.codec", "main", "time the codec beside the physical limit and its peers"),
     "bench echo": ("fastframe.bench.echo", "main", "what an echo costs a server, beside its peers and one in C"),
     "bench chunks": ("fastframe.bench.chunks", "main", "what chunk size does: frames and reads from 64 B to 4 MiB, and why"),
