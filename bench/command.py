@@ -54,8 +54,8 @@ def parse(family: Family, argv: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def add_quick_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--quick", action="store_true", help="fewer cells, shorter turns: under 30 s, once all is compiled")
+def add_quick_option(parser: argparse.ArgumentParser, text: str = "under 30 s, once all is compiled") -> None:
+    parser.add_argument("--quick", action="store_true", help=f"fewer cells, shorter turns: {text}")
 
 
 def measured(family: Family, args: argparse.Namespace) -> Report:

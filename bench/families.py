@@ -41,7 +41,7 @@ def main(argv: list[str]) -> int:
         " So are compare, report and recommend.",
         epilog="example: fastframe bench --quick --html report.html",
     )
-    command.add_quick_option(parser)
+    command.add_quick_option(parser, "minutes instead of half an hour")
     parser.add_argument("--only", type=names_of(chosen), default=[], metavar="NAME,...", help="these families alone")
     command.add_file_options(parser)
     args = parser.parse_args(argv)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from .command import add_drawing_options, can_write, print_report, read_json, save
 from .entry import BenchError
-from .families import family
+from .families import NAMES, family
 from .report import say
 
 if TYPE_CHECKING:
@@ -42,5 +42,10 @@ def main(argv: list[str]) -> int:
 
 def read(paths: list[Path]) -> dict[str, tuple[Family, Report]]:
     """Return the families and their reports by name; raise `BenchError` or OSError if that cannot be."""
-    reports = [report for path in paths for report in read_json(path)]
-    return {report["benchmark"]: (family(report["benchmark"]), report) for report in reports}
+    reports = {report["benchmark"]: report for path in paths for report in read_json(path)}
+    return {name: (family(name), reports[name]) for name in sorted(reports, key=place)}
+
+
+def place(name: str) -> int:
+    """Return where a family stands among all; one that there is not comes last, and is a `BenchError` then."""
+    return NAMES.index(name) if name in NAMES else len(NAMES)
