@@ -8,6 +8,7 @@ share a shade and a marker (`callback/asyncio`, `callback/uvloop`), and dashes t
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -24,7 +25,7 @@ SHADES: Final = {
     "ours": (("#0072B2", "#3FA0E0"), ("#009E73", "#1FC79A"), ("#56B4E9", "#A5DBFA"), ("#1B3A8C", "#8C9BF5")),
     "native": (("#6E6E6E", "#A0A0A0"), ("#8F8F8F", "#7C7C7C"), ("#ABABAB", "#C8C8C8")),
     "compiled": (("#D55E00", "#E8742A"), ("#8F3F00", "#F5A878"), ("#F0945A", "#B85A1E")),
-    "python": (("#E69F00", "#E69F00"), ("#A87400", "#F7D080"), ("#F2C14E", "#B8862B"), ("#7A5500", "#FBE7BD")),
+    "python": (("#E69F00", "#D99A1C"), ("#A87400", "#A87B22"), ("#F2C14E", "#E3C36B"), ("#7A5500", "#8A6B2E")),
     "local": (("#CC79A7", "#D98DB8"), ("#96487A", "#F0C3DB"), ("#E5B3CF", "#A8618A")),
     "remote": (("#D55E00", "#E8742A"), ("#8F3F00", "#F5A878"), ("#F0945A", "#B85A1E")),
 }
@@ -39,6 +40,7 @@ KINDS: Final = {
     "remote": "peers with a server",
 }
 MARK: Final = ("#B00020", "#FF7B72")  # what should be reached, on white and on black
+LONGEST_NAME: Final = 24  # characters in a line
 BRIGHT: Final = 0.45  # of the way from dark to bright, viridis is as far from black as from white
 MARKERS: Final = 6  # so many, and so many dashes, are told apart; pictures.py and plots.py say which
 DASHES: Final = 4
@@ -85,6 +87,11 @@ def one_list(chart: Bars) -> list[str] | None:
     longest = max(chart.panels.values(), key=len)
     names = [bar.name for bar in longest]
     return names if {name for name, _ in shown(chart)} == set(names) else None
+
+
+def name_lines(name: str) -> list[str]:
+    """Return a name in lines, so that there is room beside it for a bar, on a phone as well."""
+    return textwrap.wrap(name, LONGEST_NAME)
 
 
 # Figures

@@ -24,10 +24,11 @@ function draw(place) {
 }
 
 const places = [...document.querySelectorAll("[data-plot]")];
-const drawAll = () => Promise.all(places.map(draw));
+const drawAll = () => { drawn = Promise.all(places.map(draw)); };
+let drawn;
+drawAll();
 for (const query of ["(prefers-color-scheme: dark)", "print"]) matchMedia(query).addEventListener("change", drawAll);
 addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((each) => { each.open = true; }));
-const drawn = drawAll();
 
 // The key: a click shows or hides what it names in all panels of the chart; a double click shows that alone, or all again.
 function show(figure, isShown) {

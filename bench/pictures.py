@@ -28,6 +28,7 @@ from .looks import (
     log_ticks,
     looks,
     looks_of,
+    name_lines,
     one_list,
     shown,
     some_sizes,
@@ -50,6 +51,7 @@ COLOURS_IN_FILE: Final = 256  # 8 bits a pixel are a third of the bytes, and nob
 MARKERS: Final = ("o", "s", "^", "D", "v", "P")
 DASHES: Final = ("solid", (0, (5, 1.5)), (0, (1.5, 1.5)), (0, (5, 1.5, 1, 1.5)))
 STYLE: Final[Any] = {
+    "text.parse_math": False,  # a dollar sign is one
     "font.size": 9,
     "axes.titlesize": 9.5,
     "axes.titleweight": "bold",
@@ -66,6 +68,7 @@ STYLE: Final[Any] = {
 }
 LETTER: Final = 0.07  # inches, of a character of 9 points, on average
 BAR_HEIGHT: Final = 0.19  # inches, with its share of the space between
+LINE_HEIGHT: Final = 0.13
 
 
 def draw(chart: Chart, report: Report, path: Path) -> None:
@@ -236,9 +239,11 @@ def draw_bars(chart: Bars, foot: str) -> Figure:
     names, count = one_list(chart), len(chart.panels)
     everything = [bar for bars in chart.panels.values() for bar in bars]
     columns = columns_for(count, 4 if names else 2)
-    height = 0.75 + BAR_HEIGHT * max(map(len, chart.panels.values()))
+    lines = [name_lines(bar.name) for bar in everything]
+    bar_height = BAR_HEIGHT + LINE_HEIGHT * (max(map(len, lines)) - 1)
+    height = 0.75 + bar_height * max(map(len, chart.panels.values()))
     figure, axes = sheet(Around(chart.title, chart.note, foot, bars_key(chart)), count, columns, height)
-    longest = max(len(bar.name) for bar in everything)
+    longest = max(len(line) for name in lines for line in name)
     width = (WIDTH - LETTER * longest * (1 if names else columns)) / columns - 0.3
     for at, (axis, (title, bars)) in enumerate(zip(axes, chart.panels.items(), strict=True)):
         axis.set_title(title, loc="left")
@@ -263,6 +268,8 @@ def mark_style(at: int) -> dict[str, Any]:
 
 def bar_panel(axis: Axes, bars: Sequence[Bar], names: Sequence[str], chart: Bars, width: float) -> None:
     """Draw bars on an axis that is `width` inches wide, each at the place of its name."""
+    from matplotlib.patheffects import withStroke  # noqa: PLC0415
+
     figures = max(len(figure_text(bar.value.median)) for bar in bars)
     start, end = bar_range(bars, chart, min(0.6, (0.1 + 0.9 * LETTER * figures) / width))
     for bar in bars:
@@ -270,10 +277,10 @@ def bar_panel(axis: Axes, bars: Sequence[Bar], names: Sequence[str], chart: Bars
         axis.barh(place, median - start, 0.74, left=start, color=SHADES[bar.kind][0][0])
         axis.plot([lower, upper], [place, place], color="#222222", linewidth=1, solid_capstyle="butt")
         axis.annotate(
-            figure_text(median), (upper, place), (4, 0), textcoords="offset points", va="center", size=8,
-            weight="bold" if bar.kind == "ours" else "normal",
+            figure_text(median), (upper, place), (4, 0), textcoords="offset points", va="center", size=8, zorder=6,
+            weight="bold" if bar.kind == "ours" else "normal", path_effects=[withStroke(linewidth=2, foreground="white")],
         )  # fmt: skip
-    axis.set_yticks(range(len(names)), names)
+    axis.set_yticks(range(len(names)), ["\n".join(name_lines(name)) for name in names])
     axis.set_ylim(len(names) - 0.4, -0.6)
     axis.tick_params(axis="y", length=0)
     axis.grid(visible=True, axis="x")

@@ -14,7 +14,19 @@ from html import escape
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from .charts import Axis, Bar, Bars, Heat, Line, Lines
-from .looks import Colouring, Look, bar_range, colouring, figure_text, log_ticks, looks, one_list, some_sizes, tick_text
+from .looks import (
+    Colouring,
+    Look,
+    bar_range,
+    colouring,
+    figure_text,
+    log_ticks,
+    looks,
+    name_lines,
+    one_list,
+    some_sizes,
+    tick_text,
+)
 from .report import size_text
 
 if TYPE_CHECKING:
@@ -25,7 +37,6 @@ if TYPE_CHECKING:
 SYMBOLS: Final = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross")
 DASHES: Final = ("solid", "7px,3px", "2px,3px", "7px,3px,2px,3px")
 BAR_HEIGHT: Final = 23  # CSS pixels, with its share of the space between
-LONGEST_NAME: Final = 24  # characters in a line, so that a phone has room for bars as well
 LONGEST_LABEL: Final = 45  # of an axis
 LONGEST_BARS_LABEL: Final = 30
 FIGURES_SHARE: Final = 0.24  # of a bars' axis, for the figures at its end
@@ -142,7 +153,7 @@ def colour_of(look: Look) -> str:
 def bar_plots(chart: Bars) -> Iterator[Plot]:
     shared = one_list(chart)
     for title, bars in chart.panels.items():
-        names = [wrapped(name, LONGEST_NAME) for name in shared or [bar.name for bar in bars]]
+        names = [bar_name(name) for name in shared or [bar.name for bar in bars]]
         x, y = (
             axis_of(chart.x, longest=LONGEST_BARS_LABEL),
             {"categoryorder": "array", "categoryarray": names, "range": [len(names) - 0.4, -0.6]},
@@ -158,6 +169,10 @@ def bar_plots(chart: Bars) -> Iterator[Plot]:
         yield Plot(title, [bar_trace(bars, chart.x.label), figures_trace(bars)], shape, 330, 90 + BAR_HEIGHT * lines)
 
 
+def bar_name(name: str) -> str:
+    return "<br>".join(map(escape, name_lines(name)))
+
+
 def wrapped(text: str, width: int) -> str:
     return "<br>".join(map(escape, textwrap.wrap(text, width)))
 
@@ -166,7 +181,7 @@ def bar_trace(bars: Sequence[Bar], unit: str) -> Json:
     return {
         "type": "bar",
         "orientation": "h",
-        "y": [wrapped(bar.name, LONGEST_NAME) for bar in bars],
+        "y": [bar_name(bar.name) for bar in bars],
         "x": [bar.value.median for bar in bars],
         "marker": {"color": [f"var(--{bar.kind}-0)" for bar in bars]},
         "error_x": whiskers([bar.value for bar in bars], "var(--text)"),
@@ -182,7 +197,7 @@ def figures_trace(bars: Sequence[Bar]) -> Json:
     return {
         "type": "scatter",
         "mode": "text",
-        "y": [wrapped(bar.name, LONGEST_NAME) for bar in bars],
+        "y": [bar_name(bar.name) for bar in bars],
         "x": [bar.value.upper for bar in bars],
         "text": [f" <b>{text}</b>" if bar.kind == "ours" else f" {text}" for bar, text in zip(bars, texts, strict=True)],
         "textposition": "middle right",

@@ -1,6 +1,7 @@
 """What every benchmark's command does with its options, its files and signals; with a family that measures nothing."""
 
 import signal
+import sys
 
 import pytest
 
@@ -56,6 +57,14 @@ def test_a_file_that_has_no_folder_is_a_failure_before_anything_is_measured(tmp_
     for option in ("--json", "--html"):
         assert command.run(made_up(None), [option, str(tmp_path / "none" / "file")]) == 1
         assert capsys.readouterr().err == f"fastframe bench: there is no folder {tmp_path / 'none'}\n"
+
+
+@pytest.mark.parametrize(("option", "package"), [("--html", "plotly"), ("--png", "matplotlib")])
+def test_what_is_not_installed_is_said_before_anything_is_measured(option, package, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, package, None)
+    family = made_up(lambda args: pytest.fail("it was measured"))
+    assert command.run(family, [option, str(tmp_path / "there")]) == 1
+    assert capsys.readouterr().err == f"fastframe bench: {package} is not installed (pip install 'fastframe[bench]')\n"
 
 
 @pytest.mark.parametrize("error", [BenchError("not here"), OSError("not here")])
