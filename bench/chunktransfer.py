@@ -23,7 +23,7 @@ from .chunkecho import LENT, MOST_READS
 from .chunkends import BATCH, Job
 from .entry import BenchError
 from .machine import STEADY
-from .measure import Results, cpu_ns, spread, take_turns
+from .measure import Results, cpu_ns, take_turns
 from .pairs import READY, exchange, hear, talking
 from .processes import Server, serving
 from .report import say, size_text
@@ -152,6 +152,14 @@ def check_copy(pair: Ends, payload: int) -> None:
 
 
 def figures_of(turns: Mapping[int, list[tuple[float, ...]]], size: int) -> Row:
-    walls = Results({str(each): [took[0] for took in own] for each, own in turns.items()})
-    sender, receiver = (spread([took[at] for took in turns[size]])._asdict() for at in (1, 2))
-    return {**ns_of(walls, size, list(turns)), "sender_ns": sender, "receiver_ns": receiver}
+    """Return what a row has of one size: everybody's time, and the processor's of each end."""
+    walls, senders, receivers = (
+        Results({str(each): [took[at] for took in own] for each, own in turns.items()}) for at in range(3)
+    )
+    received = ns_of(receivers, size, list(turns))
+    return {
+        **ns_of(walls, size, list(turns)),
+        "sender_ns": senders.ns(str(size))._asdict(),
+        "receiver_ns": received["ns"],
+        "receiver_ratio": received["ratio"],
+    }

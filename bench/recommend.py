@@ -3,11 +3,14 @@
 They are read off the sweeps of `fastframe bench chunks`, of a short one that is made now or of a saved one:
 
 - a read: what receives frames of all sizes measured in nearly the least processor time. For each way of receiving and each size
-  of frames the times of all sizes of reads are divided by the best of them; their geometric mean over ways and frames is a
-  size's cost. The smallest whose cost is within 5 % of the least is recommended: memory is a price too.
-- a frame of bulk data: the smallest that is within 10 % of the best rate, received with reads of that size and more.
-- frames in one call: the fewest that are within 10 % of the best.
+  of frames there is the ratio of each size of reads to one and the same, turn by turn; their geometric mean is a size's cost.
+  The smallest whose cost is within 5 % of the least is recommended: memory is a price too.
+- a frame of bulk data: the smallest for which both ends together take within 10 % of the least processor time, received with
+  reads of our fronts' size and more.
+- small frames: as few in one call, and as few bytes outstanding, as are within 10 % of the least.
 - the loop: the one on which our echo takes less processor time, mean over frames.
+
+Processor time decides, since others on the machine hardly change it, as they do the rate of a transfer.
 """
 
 from __future__ import annotations
@@ -29,11 +32,12 @@ if TYPE_CHECKING:
     from .family import Report
 
 READ_TOLERANCE: Final = 1.05
-TOLERANCE: Final = 1.10  # where a transfer's rate decides, which is noisier
+TOLERANCE: Final = 1.10  # where a single size of frames decides, which is noisier
 SHORT_SWEEP: Final = (
-    *("--quick", "--repetitions", "5", "--sweeps", "echo,transfer,batch"),
+    *("--quick", "--repetitions", "7", "--sweeps", "echo,transfer,batch"),
     *("--frames", "64,4KiB,64KiB,256KiB,1MiB,4MiB", "--reads", "4KiB,16KiB,64KiB,256KiB,1MiB,4MiB"),
 )
+READING: Final = {"echo": "ratio", "transfer": "receiver_ratio"}  # of the end that reads
 LOOPS: Final = ("asyncio", "uvloop")
 
 Row = dict[str, Any]
@@ -104,7 +108,8 @@ def advices(report: Report) -> Iterator[Advice]:
     read = read_advice(report)
     if read:
         yield read
-    yield from frame_advice(report, int(read.value) if read else DEFAULT_READ)
+    yield from frame_advice(report["transfer"])
+    yield from window_advice(report["echo"])
     yield from batch_advice(report["batch"])
     yield from loop_advice(report["echo"])
 
@@ -124,29 +129,19 @@ def read_advice(report: Report) -> Advice | None:
 
 
 def read_costs(report: Report) -> Costs:
-    """Return what each size of reads costs, of those that every way can have that may read any number of bytes."""
-    relative: dict[int, list[float]] = {}
-    for own in receivers(report):
-        best = min(own.values())
-        for read, cost in own.items():
-            relative.setdefault(read, []).append(cost / best)
-    if not relative:
-        return {}
-    most = max(map(len, relative.values()))
-    return normal({read: statistics.geometric_mean(costs) for read, costs in relative.items() if len(costs) == most})
-
-
-def receivers(report: Report) -> Iterator[Costs]:
-    """Yield for each way and size of frames the receiver's processor time by size of reads; ways that can have all sizes."""
-    largest = max((row["read"] for sweep in ("echo", "transfer") for row in report[sweep]), default=0)
-    for sweep, key in (("echo", "ns"), ("transfer", "receiver_ns")):
+    """Return what each size of reads costs, of those ways that may read any number of bytes."""
+    ratios: dict[int, list[float]] = {}
+    largest = max((row["read"] for sweep in READING for row in report[sweep]), default=0)
+    for sweep, ratio in READING.items():
         for _, _, own in series(report[sweep]):
-            if own[-1]["read"] == largest:
-                yield {row["read"]: row[key]["median"] for row in own}
+            for row in own if own[-1]["read"] == largest else ():
+                ratios.setdefault(row["read"], []).append(row[ratio]["median"])
+    most = max(map(len, ratios.values()), default=0)  # very small reads are not measured with every size of frames
+    return normal({read: statistics.geometric_mean(each) for read, each in ratios.items() if len(each) == most})
 
 
 def normal(costs: Costs) -> Costs:
-    best = min(costs.values())
+    best = min(costs.values(), default=1)
     return {size: cost / best for size, cost in sorted(costs.items())}
 
 
@@ -171,33 +166,56 @@ def compared(cost: float, own: float) -> str:
     return f"{abs(percent):.0f} % {'longer' if percent >= 0 else 'less'}"
 
 
-# A frame, a batch, a loop
+# A frame, many small ones, a loop
 
 
-def frame_advice(report: Report, read: int) -> Iterator[Advice]:
+def frame_advice(rows: Sequence[Row]) -> Iterator[Advice]:
     """Yield the size of frames for bulk data, if there is a choice."""
-    rates: dict[int, list[float]] = {}
-    for row in report["transfer"]:
-        if row["read"] >= read:
-            rates.setdefault(row["payload"], []).append(ns(row) / row["payload"])
-    costs = normal({payload: statistics.geometric_mean(each) for payload, each in rates.items()}) if rates else {}
+    own: dict[int, list[Row]] = {}
+    for row in rows:
+        if row["read"] >= DEFAULT_READ:
+            own.setdefault(row["payload"], []).append(row)
+    times = {payload: statistics.geometric_mean(map(both_ends, each)) / payload for payload, each in own.items()}
+    costs = normal(times)
     if len(costs) > 1:
         size = smallest(costs, TOLERANCE)
-        gb_s = 1 / statistics.geometric_mean(rates[size])
-        reason = f"{gb_s:.2f} GB/s, within {100 * (TOLERANCE - 1):.0f} % of the best; {beside(costs, size)}"
+        rate = 1 / statistics.geometric_mean(ns(row) / size for row in own[size])
+        reason = f"both ends take {times[size] * 1.073741824:.1f} s of processor a GiB; {beside(costs, size)}; {rate:.2f} GB/s"
         yield Advice("frames of bulk data", size, f"{size_text(size)} a frame", reason)
+
+
+def both_ends(row: Row) -> float:
+    return float(row["sender_ns"]["median"] + row["receiver_ns"]["median"])
+
+
+def window_advice(rows: Sequence[Row]) -> Iterator[Advice]:
+    """Yield how much should be outstanding of small requests: as much as a server likes to read at once."""
+    payload = min((row["payload"] for row in rows), default=0)
+    times: dict[int, list[float]] = {}
+    for row in rows:
+        if row["payload"] == payload and row["read"] <= DEFAULT_READ:
+            times.setdefault(row["read"], []).append(ns(row) / 1000)
+    means = {read: statistics.geometric_mean(each) for read, each in times.items()}
+    costs = normal(means)
+    if len(costs) > 1:
+        size, least = smallest(costs, TOLERANCE), min(costs)
+        reason = f"an echo of {size_text(payload)} takes {means[size]:.2f} us of the server if it reads so much at once"
+        reason += f", {means[least]:.2f} if {size_text(least)}"
+        yield Advice(
+            "small requests", size, f"{size_text(size)} outstanding, {size // (payload + 4):,} of {size_text(payload)}", reason
+        )
 
 
 def batch_advice(rows: Sequence[Row]) -> Iterator[Advice]:
     for payload in sorted({row["payload"] for row in rows}):
-        times = {row["batch"]: ns(row) for row in rows if row["payload"] == payload}
+        times = {row["batch"]: both_ends(row) / 1000 for row in rows if row["payload"] == payload}
         costs = normal(times)
         size, last = smallest(costs, TOLERANCE), max(costs)
-        reason = f"{times[size] / 1000:.2f} us a frame; sent one by one it is {times[min(times)] / 1000:.2f}"
+        reason = f"both ends take {times[size]:.2f} us of processor a frame; sent one by one {times[min(times)]:.2f}"
         if last != size:
-            reason += f", with {last} it takes {compared(costs[last], costs[size])}"
-        what = f"frames of {size_text(payload)}"
-        yield Advice(what, size, f"{size} in a call of send_many ({size_text(size * payload)})", reason)
+            reason += f", {last} in a call take {compared(costs[last], costs[size])}"
+        text = f"{size} in a call of send_many ({size_text(size * payload)})"
+        yield Advice(f"frames of {size_text(payload)}", size, text, reason)
 
 
 def loop_advice(rows: Sequence[Row]) -> Iterator[Advice]:
