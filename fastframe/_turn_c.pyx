@@ -6,7 +6,7 @@ from . import _errors
 from ._errors import FrameError
 from ._format import MAX_HEADER_LENGTH
 from ._parts import FLUSH_SIZE, GATHER_SIZE, batch_of, encode_many_parts, encode_parts, join_small
-from ._receive import BEGINNING_SIZE, IN_PLACE_SIZE, READ_SIZE, receive_memory
+from ._receive import IN_PLACE_SIZE, READ_SIZE, receive_memory
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.memoryview cimport PyMemoryView_GET_BUFFER
@@ -20,7 +20,6 @@ cdef Py_ssize_t GATHER = GATHER_SIZE
 cdef Py_ssize_t IN_PLACE = IN_PLACE_SIZE
 cdef Py_ssize_t HEADER = MAX_HEADER_LENGTH
 cdef Py_ssize_t READ = READ_SIZE
-cdef Py_ssize_t BEGINNING = BEGINNING_SIZE
 
 
 cdef class Turn:
@@ -46,7 +45,7 @@ cdef class Turn:
         self._transport = transport
         self._loop = loop
         self._memory = receive_memory.view
-        self._beginning = self._memory[:BEGINNING]
+        self._beginning = receive_memory.beginning
         self._kept = receive_memory.kept
         self._start = <const uint8_t *>PyMemoryView_GET_BUFFER(self._kept).buf
         # asyncio's own writelines joins everything into one copy before 3.12, and forgot to pause the writer when it was new.

@@ -15,7 +15,7 @@ from . import _errors
 from ._errors import FrameError
 from ._format import MAX_HEADER_LENGTH
 from ._parts import FLUSH_SIZE, batch_of, encode_many_parts, encode_parts, join_small
-from ._receive import BEGINNING_SIZE, IN_PLACE_SIZE, receive_memory
+from ._receive import IN_PLACE_SIZE, receive_memory
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -52,7 +52,7 @@ class Turn:
         self._transport = transport
         self._loop = loop
         self._memory = receive_memory.view
-        self._beginning = self._memory[:BEGINNING_SIZE]
+        self._beginning = receive_memory.beginning
         # asyncio's own writelines joins everything into one copy before 3.12, and forgot to pause the writer when it was new.
         self._gathers = not type(transport).__module__.startswith("asyncio.")
 

@@ -300,3 +300,4 @@ def test_behind_a_payload_received_in_place_only_the_beginning_of_the_next_is_co
     assert lengths == [len(large) - 996, BEGINNING_SIZE, len(large) - BEGINNING_SIZE + 4, BEGINNING_SIZE, READ_SIZE]
     received = [payload for frames in echo.calls if isinstance(frames, list) for payload in frames]
     assert received == [large, large, *[b"small"] * 80]
+    assert protocol(turn, codec)._beginning is echo._beginning  # the memory of an idle connection
