@@ -213,6 +213,8 @@ class Crowd:
         """Put what nobody had before into the stream; raise `BenchError` if what others had is something else."""
         known = self.stream[member.position :]
         if not chunk.startswith(known):
+            if b'"type":"gap"' in chunk + known:
+                raise BenchError(f"{member.name} was served so late that the server told it of a gap: is the machine busy?")
             raise BenchError(f"{member.name} did not get what the others got")
         self.stream += chunk[len(known) :]
 

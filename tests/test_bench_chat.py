@@ -61,7 +61,7 @@ def test_the_most_is_found(short, monkeypatch, tmp_path):
 @pytest.mark.contenders
 def test_a_slow_member_is_cut_and_nobody_else_notices(tmp_path):
     path = tmp_path / "chat.json"
-    assert chat.main([*TINY, "--rate", "1000", "--only", "fastframe/asyncio", "--json", str(path)]) == 0
+    assert chat.main([*TINY, "--rate", "250", "--only", "fastframe/asyncio", "--json", str(path)]) == 0
     (report,) = read_json(path)
     (row,) = (row for row in report["chat"] if row["table"] == "slow")
     assert len(row["cut"]) == row["members"] == chat.SLOW

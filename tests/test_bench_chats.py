@@ -85,11 +85,12 @@ def changed(text):
     ("told", "error"),
     [
         (lambda member, text: changed(text) if member == 1 else text, "did not get what the others got"),
+        (lambda member, text: text.replace(b'"said"', b'"gap"') if member == 1 else text, "served so late"),
         (lambda member, text: b"" if member == 1 else text, "texts came in 0.2 s"),
         (lambda member, text: text[:-1] if member == 1 else text, "did not get what the others got|texts came"),
         (lambda member, text: text + text, "not every text came once"),
     ],
-    ids=["another", "none", "cut", "twice"],
+    ids=["another", "gap", "none", "cut", "twice"],
 )
 def test_what_is_wrong_is_found(told, error, monkeypatch):
     monkeypatch.setattr(chats, "PATIENCE", 0.2 if "0.2 s" in error else 1.0)
