@@ -140,11 +140,12 @@ def write_page(path: Path, results: Sequence[tuple[Family, Report]]) -> None:
 
 
 def write_pictures(folder: Path, results: Sequence[tuple[Family, Report]]) -> None:
+    from .looks import drawable  # noqa: PLC0415
     from .pictures import draw  # noqa: PLC0415
 
     folder.mkdir(parents=True, exist_ok=True)
     for family, report in results:
-        for chart in family.charts(report):
+        for chart in drawable(family.charts(report)):
             draw(chart, report, folder / f"{family.name}-{chart.name}.png")
 
 

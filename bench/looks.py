@@ -54,9 +54,9 @@ class Look(NamedTuple):
 
 
 def looks(chart: Chart, report: Report) -> dict[str, Look]:
-    """Return the looks of all that the chart shows, the same in every chart of the report."""
-    in_chart = dict(shown(chart))
-    found = looks_of({**report["contenders"], **in_chart})
+    """Return the looks of all that the chart shows, the same in every chart that shows contenders of the report."""
+    in_chart, contenders = dict(shown(chart)), report["contenders"]
+    found = looks_of({**contenders, **in_chart} if contenders.keys() & in_chart.keys() else in_chart)
     return {name: found[name] for name in in_chart}
 
 
@@ -80,6 +80,11 @@ def shown(chart: Chart) -> Iterator[tuple[str, str]]:
     if not isinstance(chart, Heat):
         for panel in chart.panels.values():
             yield from ((each.name, each.kind) for each in panel)
+
+
+def drawable(charts: Sequence[Chart]) -> list[Chart]:
+    """Return those that have a panel: where everybody was left out, there is none."""
+    return [chart for chart in charts if any(chart.panels.values())]
 
 
 def one_list(chart: Bars) -> list[str] | None:
@@ -135,7 +140,7 @@ def below(value: float) -> float:
 
 
 def some_sizes(sizes: Sequence[float], most: int) -> Sequence[float]:
-    """Return at most so many sizes to write at an axis, each so many times the one before."""
+    """Return at most so many of the sizes to write at an axis, the same number of them left out between any two."""
     return sizes[:: 2 ** math.ceil(math.log2(max(1, len(sizes) / most)))]
 
 

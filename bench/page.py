@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from .charts import Bars, Heat, Lines
 from .command import about
-from .looks import KINDS, MARK, SHADES, Look, footer, looks, shown
+from .looks import KINDS, MARK, SHADES, Look, drawable, footer, looks, shown
 from .plots import DASHES, colour_of, plots
 from .tables import ratio_text, verdict_text
 
@@ -104,7 +104,7 @@ def section(family: Family, report: Report, data: Plots) -> str:
     """Return all of a family, and put what its plots show into `data`."""
     parts = [
         f"<h2>{escape(family.name)}: {escape(family.summary)}</h2><p>{escape(family.introduction)}</p>",
-        *(chart_html(chart, report, f"{family.name}-{chart.name}", data) for chart in family.charts(report)),
+        *(chart_html(chart, report, f"{family.name}-{chart.name}", data) for chart in drawable(family.charts(report))),
         verdicts_html(report),
         *(table_html(table, report["contenders"]) for table in family.tables(report)),
         takers_html(report),

@@ -111,7 +111,7 @@ def sheet(around: Around, count: int, columns: int, height: float, *, shared: bo
     from matplotlib.figure import Figure  # noqa: PLC0415
     from matplotlib.layout_engine import ConstrainedLayoutEngine  # noqa: PLC0415
 
-    words, key = textwrap.wrap(around.note, 135), around.key
+    words, key = textwrap.wrap(around.note, 145), around.key
     in_a_row = max(1, int(WIDTH / (0.5 + LETTER * max(map(len, key), default=1))))
     rows, head = math.ceil(count / columns), 0.42 + 0.17 * len(words)
     legend = 0.2 * math.ceil(len(key) / in_a_row) + 0.1 if key else 0.0
@@ -147,7 +147,7 @@ def draw_lines(chart: Lines, look: Mapping[str, Look], foot: str) -> Figure:
     for at, (axis, (title, lines)) in enumerate(zip(axes, chart.panels.items(), strict=True)):
         axis.set_title(title, loc="left")
         draw_panel(axis, lines, look)
-        axis.set_xlabel(chart.x.label)
+        axis.set_xlabel(chart.x.label if at + columns >= len(axes) else "")
         axis.set_ylabel(chart.y.label if at % columns == 0 else "")
         axis.tick_params(labelbottom=at + columns >= len(axes))
     scale_both(axes[0], [line for lines in chart.panels.values() for line in lines], chart.x, chart.y, WIDTH / columns)
@@ -271,14 +271,15 @@ def bar_panel(axis: Axes, bars: Sequence[Bar], names: Sequence[str], chart: Bars
     from matplotlib.patheffects import withStroke  # noqa: PLC0415
 
     figures = max(len(figure_text(bar.value.median)) for bar in bars)
+    halo = [withStroke(linewidth=2, foreground="white")]  # black on black could not be seen
     start, end = bar_range(bars, chart, min(0.6, (0.1 + 0.9 * LETTER * figures) / width))
     for bar in bars:
         place, (lower, median, upper) = names.index(bar.name), bar.value
         axis.barh(place, median - start, 0.74, left=start, color=SHADES[bar.kind][0][0])
-        axis.plot([lower, upper], [place, place], color="#222222", linewidth=1, solid_capstyle="butt")
+        axis.plot([lower, upper], [place, place], color="#222222", linewidth=1, snap=False, path_effects=halo)
         axis.annotate(
             figure_text(median), (upper, place), (4, 0), textcoords="offset points", va="center", size=8, zorder=6,
-            weight="bold" if bar.kind == "ours" else "normal", path_effects=[withStroke(linewidth=2, foreground="white")],
+            weight="bold" if bar.kind == "ours" else "normal", path_effects=halo,
         )  # fmt: skip
     axis.set_yticks(range(len(names)), ["\n".join(name_lines(name)) for name in names])
     axis.set_ylim(len(names) - 0.4, -0.6)
@@ -303,7 +304,10 @@ def draw_heat(chart: Heat, foot: str) -> Figure:
     norm = (LogNorm if colours.by_logarithm else Normalize)(colours.low, colours.high)
     for axis, (title, cells) in zip(axes, chart.panels.items(), strict=True):
         axis.set_title(title, loc="left")
-        mesh = heat_panel(axis, chart, cells, colours, norm)
+        values = [[math.nan if cell is None else cell for cell in row] for row in cells]
+        mesh = axis.pcolormesh(values, norm=norm, cmap="viridis", edgecolors="white", linewidth=1)
+        write_cells(axis, cells, colours, (WIDTH / columns - 1.2) / len(chart.columns))
+        name_cells(axis, chart)
     bar = figure.colorbar(mesh, ax=axes, label=chart.unit, pad=0.015, fraction=0.04, aspect=30)
     if colours.by_logarithm:
         ticks = log_ticks(colours.low, colours.high, 8)
@@ -313,19 +317,20 @@ def draw_heat(chart: Heat, foot: str) -> Figure:
     return figure
 
 
-def heat_panel(axis: Axes, chart: Heat, cells: Sequence[Sequence[float | None]], colours: Colouring, norm: Any) -> Any:
-    """Draw a field, and write each figure into its cell, in black where that is bright."""
-    values = [[math.nan if cell is None else cell for cell in row] for row in cells]
-    mesh = axis.pcolormesh(values, norm=norm, cmap="viridis", edgecolors="white", linewidth=1)
-    for y, row in enumerate(cells):
-        for x, cell in enumerate(row):
-            if cell is not None:
-                colour = "black" if colours.is_bright(cell) else "white"
-                axis.text(x + 0.5, y + 0.5, figure_text(cell), ha="center", va="center", size=8, color=colour)
+def write_cells(axis: Axes, cells: Sequence[Sequence[float | None]], colours: Colouring, width: float) -> None:
+    """Write each figure into its cell, which is `width` inches wide, in black where that is bright."""
+    found = [(x, y, cell) for y, row in enumerate(cells) for x, cell in enumerate(row) if cell is not None]
+    longest = max((len(figure_text(cell)) for _, _, cell in found), default=1)
+    size = min(8.0, 8 * width / (LETTER * (longest + 1)))
+    for x, y, cell in found:
+        colour = "black" if colours.is_bright(cell) else "white"
+        axis.text(x + 0.5, y + 0.5, figure_text(cell), ha="center", va="center", size=size, color=colour)
+
+
+def name_cells(axis: Axes, chart: Heat) -> None:
     axis.set_xticks([at + 0.5 for at in range(len(chart.columns))], map(size_text, chart.columns), rotation=35, ha="right")
     axis.set_yticks([at + 0.5 for at in range(len(chart.rows))], map(size_text, chart.rows))
     axis.tick_params(length=0)
     axis.spines[:].set_visible(False)
     axis.set_xlabel(chart.x.label)
     axis.set_ylabel(chart.y.label)
-    return mesh

@@ -4,7 +4,7 @@ import pytest
 from made_up import BARS, FEW_BARS, HEAT, KINDS, LINES, made_up_report
 
 from fastframe.bench import looks
-from fastframe.bench.charts import Axis, Bar, Bars, Heat
+from fastframe.bench.charts import Axis, Bar, Bars, Heat, Line, Lines
 from fastframe.bench.measure import Spread
 
 
@@ -75,6 +75,18 @@ def test_an_axis_has_room_for_figures_and_for_marks():
     start, end = looks.bar_range(BARS.panels["panel 1"], BARS, 0.2)
     assert start < 0.9
     assert end > 1200
+
+
+def test_a_chart_of_nobody_is_not_drawn():
+    nobody = [Bars("", "", Axis(""), {}), Bars("", "", Axis(""), {"": []})]
+    assert looks.drawable([*nobody, FEW_BARS, HEAT]) == [FEW_BARS, HEAT]
+
+
+def test_charts_of_others_than_contenders_have_looks_of_their_own():
+    sizes = Lines(
+        "", "", Axis(""), Axis(""), {"": [Line(f"frames of {size}", "ours", [1], [Spread(1, 1, 1)]) for size in "abcd"]}
+    )
+    assert [look.dash for look in looks.looks(sizes, made_up_report()).values()] == [0] * 4
 
 
 def test_names_stand_beside_all_panels_only_if_they_are_the_same():
