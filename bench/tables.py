@@ -15,7 +15,7 @@ def print_verdicts(report: Row) -> None:
     for verdict in report["bars"]:
         print(verdict_text(verdict))
         for cell, ratio in verdict["over"].items():
-            print(f"    {ratio_text(ratio):>7}  {cell}")
+            print(f"    {ratio:>7,.2f}  {cell}")
 
 
 def verdict_text(verdict: Row) -> str:

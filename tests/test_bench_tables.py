@@ -23,7 +23,7 @@ def test_a_missed_bar_names_its_cells(report, capsys):
     tables.print_verdicts(report)
     assert capsys.readouterr().out.splitlines()[1:] == [
         "MISSED   ours, times the limit: median 1.50, worst 2.00 (at most 1.25), 16 B in chunks of 1 KiB; 2 cells",
-        "      2.00x  16 B in chunks of 1 KiB",
+        "       2.00  16 B in chunks of 1 KiB",
     ]
     line = tables.bars_table(report).splitlines()[-1]
     assert line == (
