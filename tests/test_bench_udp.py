@@ -79,10 +79,11 @@ def test_the_pace_is_kept(monkeypatch):
 
 def test_what_comes_after_the_last_request_counts(monkeypatch):
     monkeypatch.setattr(udp, "PACE", 1000)
+    monkeypatch.setattr(udp, "QUIET", 0.3)
     monkeypatch.setattr(udp, "QUIET", 0.5)  # others may have the processor for a while
     with echoing(loses=lambda number: number % 10 == 0) as client:
-        flow = udp.keep_pace(client, b"request", 0.05)
-    assert 0 < flow.sent <= 50
+        flow = udp.keep_pace(client, b"request", 0.2)
+    assert 0 < flow.sent <= 200
     assert flow.answered == flow.sent - (flow.sent + 9) // 10
 
 
@@ -103,8 +104,9 @@ SETUP = Setup(udp.some_request(512), quick=False, turns=2, left_out=[])
 
 @pytest.fixture
 def short(monkeypatch):
-    for name in ("TURN_SECONDS", "QUICK_TURN_SECONDS", "PACED_SECONDS"):
+    for name in ("TURN_SECONDS", "QUICK_TURN_SECONDS"):
         monkeypatch.setattr(udp, name, 0.01)
+    monkeypatch.setattr(udp, "PACED_SECONDS", 0.2)  # else a busy machine may not come to send anything
     monkeypatch.setattr(udp, "PACED_TURNS", 1)
     monkeypatch.setattr(udp, "QUIET", 0.3)  # others may have the processor for a while
 
