@@ -132,11 +132,12 @@ def in_turns(
 
 
 def in_time(pair: Ends, job: Job, turn_ns: int) -> Job:
-    """Warm both ends up, and return the job with so many frames as take about `turn_ns`."""
+    """Warm both ends up, and return the job with so many frames as keep one of them busy for about `turn_ns`."""
     most = max(1, FILE_SIZE // job.payload)
     count = max(1, WARM_SIZE // job.payload)
     while True:
-        ns = pair.run(job._replace(frames=count)).ns
+        took = pair.run(job._replace(frames=count))
+        ns = max(1, took.sender, took.receiver)
         if ns > turn_ns // 4 or count == most:
             return job._replace(frames=min(most, max(1, count * turn_ns // ns)))
         count = min(most, count * 4)
