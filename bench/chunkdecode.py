@@ -22,7 +22,7 @@ from .workloads import FORMAT, Workload, workload
 
 STREAM_SIZE: Final = 64 << 10  # at the least
 MOST_PASSES: Final = 1 << 16
-TURN_NS: Final = 20_000_000
+DEFAULT_READ: Final = 256 << 10  # what our fronts read at once
 PURE_PAYLOADS: Final = (64, 4 << 10, 64 << 10)  # of the pure codec the lines are shown, not all cells
 DOES: Final = {
     "compiled": "Decoder.feed of the compiled codec, fed chunks of the read size; no I/O",
@@ -84,6 +84,3 @@ def ns_of(results: Results, read: int, reads: Sequence[int]) -> Row:
 def base_of(reads: Sequence[int]) -> int:
     """Return what the others are compared with: the largest read that the fronts make, or the largest there is below it."""
     return max((read for read in reads if read <= DEFAULT_READ), default=min(reads))
-
-
-DEFAULT_READ: Final = 256 << 10

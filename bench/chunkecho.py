@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from .chunkdecode import ns_of
+from .chunkdecode import DEFAULT_READ, ns_of
 from .echo import client_program
 from .entry import LeftOutError
 from .machine import STEADY
@@ -28,7 +28,6 @@ from .workloads import frame, some_payloads
 OUTSTANDING: Final = 4 << 20  # bytes
 RING_SIZE: Final = 1 << 20  # bytes of frames that are sent over and over: as many as one call may send
 WARM_SIZE: Final = 64 << 10  # bytes of the first, short run
-LENT: Final = 256 << 10  # all that our fronts lend for a read
 MOST_READS: Final = 16384  # of a frame: a turn with more would take seconds, and show nothing new
 MODULE: Final = "fastframe.bench.chunkservers"
 
@@ -41,10 +40,12 @@ class Way(NamedTuple):
 
 WAYS: Final = {
     "callback/asyncio": Way(
-        ("callback", "asyncio"), LENT, "FrameProtocol with the deadlines of aio.serve; its get_buffer lends less; on asyncio"
+        ("callback", "asyncio"),
+        DEFAULT_READ,
+        "FrameProtocol with the deadlines of aio.serve; its get_buffer lends less; on asyncio",
     ),
     "callback/uvloop": Way(
-        ("callback", "uvloop"), LENT, "the same on uvloop, which reads up to 32 times in a turn of the loop"
+        ("callback", "uvloop"), DEFAULT_READ, "the same on uvloop, which reads up to 32 times in a turn of the loop"
     ),
     "feed/asyncio": Way(("feed", "asyncio"), sys.maxsize, "BufferedProtocol with memory of its own, Decoder.feed, one write"),
     "blocking": Way(("blocking",), sys.maxsize, "a thread: recv_into memory of its own, Decoder.feed, one sendall; no loop"),

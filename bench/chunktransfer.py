@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Any, Final, NamedTuple
 
 from .chunkdecode import DEFAULT_READ, ns_of
-from .chunkecho import LENT, MOST_READS
+from .chunkecho import MOST_READS
 from .chunkends import BATCH, Job
 from .entry import BenchError
 from .machine import STEADY
@@ -35,7 +35,10 @@ FILE_SIZE: Final = 128 << 20
 WARM_SIZE: Final = 64 << 10  # bytes of the first, short transfer
 MODULE: Final = "fastframe.bench.chunkends"
 WAYS: Final = {
-    "get_buffer": (LENT, "the receiver lends the decoder's memory: of a large payload its own, else a block of 256 KiB"),
+    "get_buffer": (
+        DEFAULT_READ,
+        "the receiver lends the decoder's memory: of a large payload its own, else a block of 256 KiB",
+    ),
     "feed": (sys.maxsize, "the receiver has memory of its own and feeds the decoder"),
 }
 SENDER: Final = (

@@ -8,6 +8,8 @@ import threading
 import pytest
 
 from fastframe import aio
+from fastframe._memory import RECEIVE_BLOCK_SIZE
+from fastframe._receive import READ_SIZE
 from fastframe.bench import chunkdecode, chunkecho, chunkends, chunks, chunkservers, chunktransfer
 from fastframe.bench.chunkends import Job
 from fastframe.bench.command import read_json
@@ -196,6 +198,7 @@ def test_a_decoder_that_loses_something_is_a_failure(short_turns, monkeypatch, c
 
 
 def test_the_base_is_what_the_fronts_read_or_the_nearest_to_it():
+    assert chunkdecode.DEFAULT_READ == RECEIVE_BLOCK_SIZE == READ_SIZE
     assert chunkdecode.base_of(chunks.SIZES) == 256 * KIB
     assert chunkdecode.base_of([64, KIB]) == KIB
     assert chunkdecode.base_of([MIB, 4 * MIB]) == MIB
