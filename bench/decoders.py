@@ -1,10 +1,10 @@
 """What decoders hold: bytes of each of thousands, before a frame, between frames, inside one, and after a large one.
 
-    idle        made, and fed nothing
-    one frame   after a frame of 64 B
-    announced   after the header of a frame of 16 MiB, of which nothing more has come
-    large       after a frame of 1 MiB, which came in chunks of 64 KiB: does its memory come back?
-    later       after a frame of 64 B behind that: if not at once, then now?
+    idle               made, and fed nothing
+    one frame          after a frame of 64 B
+    16 MiB announced   after the header of such a frame, of which nothing more has come
+    after 1 MiB        after such a frame, which came in chunks of 64 KiB: does its memory come back?
+    a frame later      after a frame of 64 B behind that: if not at once, then now?
 
 Each contender has processes of its own, `python -m fastframe.bench.decoders NAME COUNT large|small`: one for the large frame,
 of fewer decoders, since who keeps a megabyte keeps it for each, and one for the others. The figure is what the kernel says that
@@ -42,7 +42,13 @@ LARGE_MOST: Final = 200  # who keeps 2 MiB after a frame of 1 MiB keeps 400 MiB 
 FILLERS: Final = 1000  # decoders that take what the interpreter has lying about, before those that are counted
 SMALL, LARGE, CHUNK = b"x" * 64, b"x" * MIB, 64 << 10
 ANNOUNCED: Final = FORMAT.max_payload_length
-STATES: Final = {"idle": False, "one frame": False, "announced": False, "large": True, "later": True}  # whether in the second
+STATES: Final = {  # whether it is of the second process
+    "idle": False,
+    "one frame": False,
+    "16 MiB announced": False,
+    "after 1 MiB": True,
+    "a frame later": True,
+}
 
 Row = dict[str, Any]
 Make = Callable[[], Any]  # a decoder

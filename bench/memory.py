@@ -128,8 +128,8 @@ def once(value: float) -> Spread:
 
 PACKAGES: Final = ("msgpack", "hiredis", "picows", "twisted")
 DECODERS_NOTE: Final = (
-    "Less is better, and each line across is ten times more. Announced: a header says that 16 MiB will come, and nothing has."
-    " Large: after a frame of 1 MiB; later: after a small one behind that."
+    "Less is better, and the scale goes by powers of ten. 16 MiB announced: the header of such a frame has come, and no more of"
+    " it. After 1 MiB: such a frame has gone through. A frame later: and one of 64 B."
 )
 CONNECTIONS_NOTE: Final = "Less is better. The process alone: what the kernel holds for a socket is the same for all."
 FAMILY: Final = Family(

@@ -15,11 +15,11 @@ Row = dict[str, Any]
 
 MEMORY_INTRODUCTION = (
     "A decoder's memory is what its process has written to with thousands of them, less without any, in a process for each"
-    " contender and repetition. *announced*: it holds the header of a frame of 16 MiB, of which nothing more has come. *large*:"
-    " after a frame of 1 MiB. *later*: after a small one behind that. A connection's memory is the server's own (Pss) with the"
-    " idle connections less without them, each after its first frame. Two servers echo frames of 64 B one at a time, in turns:"
-    " one with idle connections, one without any. A figure is the median of the turns ± half of what lies between the"
-    " quartiles, a ratio is taken turn by turn."
+    " contender and repetition. *16 MiB announced*: it holds the header of such a frame, of which nothing more has come. *after"
+    " 1 MiB*: such a frame has gone through; *a frame later*: and a small one behind it. A connection's memory is the server's"
+    " own (Pss) with the idle connections less without them, each after its first frame. Two servers echo frames of 64 B one at"
+    " a time, in turns: one with idle connections, one without any. A figure is the median of the turns ± half of what lies"
+    " between the quartiles, a ratio is taken turn by turn."
 )
 
 

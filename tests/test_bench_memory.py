@@ -18,7 +18,13 @@ def test_decoders_and_connections_are_measured(options, tmp_path, capsys, monkey
     (report,) = read_json(path)
     assert report["contenders"] == {"compiled": "ours", "callback/asyncio": "ours", "readexactly/asyncio": "python"}
     assert list(report["does"]) == list(report["contenders"])
-    assert [row["state"] for row in report["decoders"]] == ["idle", "one frame", "announced", "large", "later"]
+    assert [row["state"] for row in report["decoders"]] == [
+        "idle",
+        "one frame",
+        "16 MiB announced",
+        "after 1 MiB",
+        "a frame later",
+    ]
     row = report["connections"][0]
     assert row["contender"] == "callback/asyncio"
     assert row["bytes"] == (row["memory"]["after"] - row["memory"]["before"]) / 150
