@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -103,14 +104,19 @@ def colours() -> str:
 def section(family: Family, report: Report, data: Plots) -> str:
     """Return all of a family, and put what its plots show into `data`."""
     parts = [
-        f"<h2>{escape(family.name)}: {escape(family.summary)}</h2><p>{escape(family.introduction)}</p>",
+        f"<h2>{escape(family.name)}: {escape(family.summary)}</h2><p>{prose(family.introduction)}</p>",
         *(chart_html(chart, report, f"{family.name}-{chart.name}", data) for chart in drawable(family.charts(report))),
         verdicts_html(report),
-        *(table_html(table, report["contenders"]) for table in family.tables(report)),
+        *(table_html(table, report["contenders"], at == 0) for at, table in enumerate(family.tables(report))),
         takers_html(report),
         machine_html(report),
     ]
     return f'<section id="{escape(family.name)}">{"".join(parts)}</section>\n'
+
+
+def prose(text: str) -> str:
+    """Return words in which *emphasis* and `code` are written as in Markdown, where they are shown as well."""
+    return re.sub("`([^`]+)`", r"<code>\1</code>", re.sub(r"\*(\w[^*]*)\*", r"<em>\1</em>", escape(text)))
 
 
 def verdicts_html(report: Report) -> str:
@@ -125,8 +131,8 @@ def verdicts_html(report: Report) -> str:
     return f'<h3>What was reached of what should be</h3><ul class="verdicts">{"".join(lines)}</ul>'
 
 
-def table_html(table: Table, contenders: Mapping[str, str]) -> str:
-    """Return a table; a click on a head sorts it."""
+def table_html(table: Table, contenders: Mapping[str, str], is_open: bool) -> str:
+    """Return a table, folded away or not; a click on a head sorts it."""
     title, heads, rows = table
     head = "".join(f'<th scope="col"><button type="button">{escape(each) or "&nbsp;"}</button></th>' for each in heads)
     body = "".join(
@@ -136,8 +142,8 @@ def table_html(table: Table, contenders: Mapping[str, str]) -> str:
         for row in rows
     )
     return (
-        f'<h3>{escape(title)}</h3><div class="scroll" tabindex="0">'
-        f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+        f'<details class="table"{" open" if is_open else ""}><summary><h3>{escape(title)}</h3></summary>'
+        f'<div class="scroll" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div></details>'
     )
 
 
@@ -145,7 +151,7 @@ def takers_html(report: Report) -> str:
     """Return who takes part and who does not."""
     kinds, does = report["contenders"], report["does"]
     lines = "".join(
-        f'<dt class="{escape(kinds.get(name, ""))}">{escape(name)}</dt><dd>{escape(does[name])}</dd>' for name in does
+        f'<dt class="{escape(kinds.get(name, ""))}">{escape(name)}</dt><dd>{prose(does[name])}</dd>' for name in does
     )
     out = "".join(f"<li>{escape(reason)}</li>" for reason in report["left_out"])
     return (f"<h3>Who takes part</h3><dl>{lines}</dl>" if lines else "") + (f"<h3>Left out</h3><ul>{out}</ul>" if out else "")
@@ -168,7 +174,7 @@ def chart_html(chart: Chart, report: Report, name: str, data: Plots) -> str:
         place = f'<div class="plot" data-plot="{len(data)}" style="height:{panel.height}px"></div>'
         places.append(f'<div class="panel">{head}{place}</div>')
         data.append({"traces": panel.traces, "layout": panel.layout})
-    words = f'<h3>{escape(chart.title)}</h3><p class="quiet">{escape(chart.note)}</p>'
+    words = f'<h3>{escape(chart.title)}</h3><p class="quiet">{prose(chart.note)}</p>'
     keys = "".join(f"<li>{each}</li>" for each in key(chart, report))
     wide, least = " wide" if isinstance(chart, Heat) else "", max(panel.width for panel in panels)
     return (

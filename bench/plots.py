@@ -120,6 +120,7 @@ def line_plots(chart: Lines, look: Mapping[str, Look]) -> Iterator[Plot]:
     figures = [figure for line in everything for spread in line.y for figure in spread]
     if chart.y.scale == "log":
         y["range"] = [math.log10(min(figures) * 0.85), math.log10(max(figures) * 1.15)]
+        y["dtick"] = "D2" if max(figures) < 1e4 * min(figures) else 1  # 1, 2, 5 and 10, or 1 and 10
     else:
         y["range"] = [0, max(figures) * 1.05]
     for title, lines in chart.panels.items():

@@ -101,7 +101,7 @@ def made_up_family(name="madeup", charts=CHARTS):
         "what was made up",
         "Measure nothing.",
         "madeup",
-        "There is nothing to see.",
+        "There is *nothing* to `see`.",
         lambda parser: None,
         lambda args: made_up_report(),
         lambda report: report["bars"],

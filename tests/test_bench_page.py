@@ -35,7 +35,7 @@ def test_what_a_report_says_is_text(html):
 
 def test_everything_of_a_family_is_there(html):
     for part in (
-        '<section id="madeup"><h2>madeup: what was made up</h2><p>There is nothing to see.</p>',
+        '<section id="madeup"><h2>madeup: what was made up</h2><p>There is <em>nothing</em> to <code>see</code>.</p>',
         '<a href="#madeup">madeup</a>',
         '<figure id="madeup-heat"><figcaption><h3>Heat</h3><p class="quiet">More is better.</p>',
         '<li class="missed">MISSED',
@@ -46,6 +46,7 @@ def test_everything_of_a_family_is_there(html):
         "<dt>peer</dt><dd>1.2</dd>",
         "Measured on: A CPU, 2 cores",
         '<section id="other">',
+        '<details class="table" open><summary><h3>ns a frame</h3></summary>',
     ):
         assert part in html
 
