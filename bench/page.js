@@ -24,9 +24,17 @@ function draw(place) {
 }
 
 const places = [...document.querySelectorAll("[data-plot]")];
-const drawAll = () => { drawn = Promise.all(places.map(draw)); };
-let drawn;
-drawAll();
+
+// From the top, so that the first ones can be read while the others are drawn.
+async function drawInTurn() {
+  for (const place of places) {
+    await draw(place);
+    await new Promise((goOn) => { setTimeout(goOn); });
+  }
+}
+
+let drawn = drawInTurn();
+const drawAll = () => { drawn = Promise.all(places.map(draw)); }; // at once: paper does not wait
 for (const query of ["(prefers-color-scheme: dark)", "print"]) matchMedia(query).addEventListener("change", drawAll);
 addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((each) => { each.open = true; }));
 

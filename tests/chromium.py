@@ -85,6 +85,10 @@ def chromium(folder: Path) -> Iterator[Page]:
     command = [shutil.which("chromium") or "chromium", *FLAGS, f"--user-data-dir={folder}"]
     with subprocess.Popen(["sh", "-c", SHELL, "sh", *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         try:
-            yield Page(process)
+            page = Page(process)
+            yield page
+            page.session = {}
+            page.call("Browser.close")
+            process.wait(10)
         finally:
             process.kill()

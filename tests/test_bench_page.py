@@ -82,7 +82,7 @@ def visit(tab, scheme, width=1300):
     """Go to the page, and return how many plots there are when all are drawn."""
     tab.show(scheme, width)
     tab.open(tab.address)
-    return tab.evaluate("drawn.then((all) => all.length)")
+    return tab.evaluate("drawn.then(() => places.length)")
 
 
 def complaints(tab):
