@@ -95,7 +95,11 @@ def made_up_report(**more):
 
 
 def made_up_family(name="madeup", charts=CHARTS):
-    table = ("ns a frame", ["who", "64 B", HOSTILE], [["c", "1,000 ±3 %", "1 KiB"], ["own", "20.5", ""], ["go", "3", "64 B"]])
+    table = (
+        "ns a frame",
+        ["who", "64 B", HOSTILE],
+        [["c", "1,000 ±3 %", "1 KiB"], ["own", "20.5", HOSTILE], ["go", "3", "64 B"]],
+    )
     return Family(
         name,
         "what was made up",

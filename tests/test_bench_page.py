@@ -147,7 +147,7 @@ def test_the_key_hides_lines_and_heads_sort_tables(tab):
     tab.evaluate(click.format(1))
     assert tab.evaluate(column.format(1)) == ["1,000 ±3 %", "20.5", "3"]
     tab.evaluate(click.format(2))
-    assert tab.evaluate(column.format(2)) == ["64 B", "1 KiB", ""]
+    assert tab.evaluate(column.format(2)) == ["64 B", "1 KiB", HOSTILE]
     tab.evaluate(click.format(0))
     assert tab.evaluate(column.format(0)) == ["c", "go", "own"]
     assert complaints(tab) == []
