@@ -71,7 +71,7 @@ def layout(x: Json, y: Json) -> Json:
         "xaxis": {**common, **x},
         "yaxis": {**common, **y},
         "margin": {"l": 8, "r": 8, "t": 34, "b": 8},  # above are the buttons
-        "paper_bgcolor": "rgba(0,0,0,0)",
+        "paper_bgcolor": "var(--ground)",  # of a picture that is saved as well
         "plot_bgcolor": "rgba(0,0,0,0)",
         "font": {"family": "system-ui, sans-serif", "size": 12, "color": "var(--text)"},
         "hoverlabel": {"bgcolor": "var(--panel)", "bordercolor": "var(--quiet)", "font": {"color": "var(--text)"}},
