@@ -118,9 +118,9 @@ INTRODUCTION: Final = (
     " 256 KiB in the same turn. A *knee* is the smallest read that takes at most 5 % longer than the best. Left of it what"
     " counts is the read itself, whatever it brings: a system call, and on asyncio a turn of the loop for each (uvloop reads up"
     " to 32 times in one). An echo pays for answers besides: one write answers what one read completed, so that reads of"
-    " several frames save writes too. Right of the knee nothing is gained, and something lost again: a read brings no more"
-    " than what waits in the socket; blocks larger than the caches are slower to copy; and the objects of so many small frames"
-    " at once are more memory than was just freed, which costs page faults."
+    " several frames save writes too. Right of the knee the calls no longer count, only bytes do; something is lost again, most"
+    " with small frames: blocks larger than the caches are slower to copy, and the objects of so many frames at once are more"
+    " memory than was just freed, which costs page faults."
 )
 FAMILY: Final = Family(
     "chunks",

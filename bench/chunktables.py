@@ -131,4 +131,4 @@ def line(payload: int, rows: Sequence[Row]) -> Line:
 
 
 FIELD_NOTE: Final = "More is better. A row is a size of frames, a column is what one read may bring. Empty: not measured."
-LINES_NOTE: Final = "More is better. Where a line becomes flat, larger reads gain nothing: the table of knees says why."
+LINES_NOTE: Final = "More is better. Where a line becomes flat, larger reads gain nothing: the tables say why."
