@@ -1,12 +1,14 @@
 """`fastframe bench compare BEFORE.json AFTER.json`: what got slower, beyond the noise.
 
 A figure is compared with the one of the same name. Where both have a ratio to the base of the same turn, the ratios are
-compared, since what else the machine did has slowed the base down as well; else the values. It has changed if
+compared, since what else the machine did has slowed the base down as well; else the values. Of a base that is ours the values
+are compared, too: its ratio to itself would hide that all of ours takes longer. It has changed if
 
 - the quartiles of the one lie all beyond those of the other,
 - the medians differ by more than the threshold, and
 - by more than what changed by itself: nobody has worked on C's or Twisted's echo between the two runs, so that the changes of
-  all contenders that are not ours are noise, and 95 of 100 of them are smaller than what counts.
+  all contenders that are not ours are noise, and 95 of 100 of them are smaller than what counts. Where there are too few of
+  those, as in the sweeps of chunk sizes, noise is how far all changes scatter around their median.
 
 The third one is what holds: with the first two alone, 107 of 180 figures of two runs of the same code had changed on a machine
 where others worked. Nobody passes or fails by this: the exit status is 0.
@@ -16,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -24,18 +27,18 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 from .command import read_json
 from .entry import BenchError
 from .families import family
-from .report import print_table, say
+from .report import deviation, print_table, say
 from .tables import ns_text
 
 if TYPE_CHECKING:
     from .family import Figure, Report
-    from .measure import Spread
 
 THRESHOLD: Final = 5.0  # percent
 CHANGING: Final = ("date", "memcpy_stumble")  # from run to run on the same machine
 
 NOISE_SHARE: Final = 0.95  # of the changes that mean nothing are to be taken for that
-LEAST_CONTROLS: Final = 10  # figures of others, for their changes to say how much noise there is
+LEAST_CONTROLS: Final = 10  # figures, for their changes to say how much noise there is
+DEVIATIONS: Final = 2.9  # so many median deviations from the median have 95 of 100 of what is scattered normally
 OF: Final = {True: "ratio", False: "value"}  # of what a change is: of the ratio to the base, or of the value itself
 
 Verdict = Literal["slower", "faster", "the same"]
@@ -117,32 +120,51 @@ def compare(before: list[Report], after: list[Report], threshold: float = THRESH
         found.different.extend(each for each in differences(name, old[name], new[name]) if each not in found.different)
         found.only_before.extend(f"{name}: {each}" for each in figures[0] if each not in figures[1])
         found.only_after.extend(f"{name}: {each}" for each in figures[1] if each not in figures[0])
-        changes = [change(name, figures[0][each], figures[1][each]) for each in figures[0] if each in figures[1]]
+        kinds = old[name]["contenders"]
+        changes = [change(name, figures[0][each], figures[1][each], kinds) for each in figures[0] if each in figures[1]]
         for paired in (True, False):
             alike = [each for each in changes if each.paired is paired]
-            noise = found.noise[name, paired] = noise_of(alike, old[name]["contenders"], 1 + threshold / 100)
+            noise = found.noise[name, paired] = noise_of(alike, kinds, 1 + threshold / 100)
             found.changes.extend(each._replace(verdict=judged(each, noise)) for each in alike)
     return found
 
 
-def change(family: str, before: Figure, after: Figure) -> Change:
+def change(family: str, before: Figure, after: Figure, kinds: Mapping[str, str]) -> Change:
     old, new = before.value, after.value
-    paired = before.ratio is not None and after.ratio is not None
-    if before.ratio is not None and after.ratio is not None:
-        old, new = before.ratio, after.ratio
+    paired = False
+    if before.ratio is not None and after.ratio is not None and not (is_base(before) and is_ours(before, kinds)):
+        old, new, paired = before.ratio, after.ratio, True
     if before.better == "more":
         old, new = new, old
     times = new.median / old.median if old.median else 1.0
     return Change(family, before, after, times, new.lower > old.upper or new.upper < old.lower, paired)
 
 
+def is_base(figure: Figure) -> bool:
+    """Tell whether it is one of what others are compared with: then its ratio is that to itself."""
+    return figure.ratio == (1, 1, 1)
+
+
+def is_ours(figure: Figure, kinds: Mapping[str, str]) -> bool:
+    return kinds.get(figure.contender, "ours") == "ours"
+
+
 def noise_of(changes: list[Change], kinds: Mapping[str, str], least: float) -> float:
     """Return how many times as long is nothing to speak of, at least `least`."""
-    controls = [each for each in changes if kinds.get(each.before.contender, "ours") != "ours"]
-    if len(controls) < LEAST_CONTROLS:
-        return least
-    sizes = sorted(max(each.times, 1 / each.times) if each.times else 1.0 for each in controls)
-    return max(least, sizes[int(NOISE_SHARE * (len(sizes) - 1))])
+    telling = [each for each in changes if each.times > 0 and not (each.paired and is_base(each.before))]
+    controls = [each for each in telling if not is_ours(each.before, kinds)]
+    if len(controls) >= LEAST_CONTROLS:
+        sizes = sorted(max(each.times, 1 / each.times) for each in controls)
+        return max(least, sizes[int(NOISE_SHARE * (len(sizes) - 1))])
+    if len(telling) >= LEAST_CONTROLS:
+        return max(least, math.exp(DEVIATIONS * scatter([math.log(each.times) for each in telling])))
+    return least
+
+
+def scatter(values: list[float]) -> float:
+    """Return the median deviation from the median: deaf to what a few of them do."""
+    middle = statistics.median(values)
+    return statistics.median(abs(value - middle) for value in values)
 
 
 def judged(each: Change, noise: float) -> Verdict:
@@ -186,13 +208,9 @@ def show(found: Comparison, *, everything: bool) -> None:
 
 
 def row(each: Change) -> list[str]:
-    values = [f"{ns_text(figure.value.median)} {deviation(figure.value)}" for figure in (each.before, each.after)]
+    values = [f"{ns_text(figure.value.median)} {deviation(figure.value._asdict())}" for figure in (each.before, each.after)]
     name = f"{each.family}: {each.before.name}"
     return [name, *values, each.before.unit, f"{each.times:.2f}x", OF[each.paired]]
-
-
-def deviation(spread: Spread) -> str:
-    return f"±{50 * (spread.upper - spread.lower) / spread.median:.0f} %" if spread.median else ""
 
 
 def summary(found: Comparison) -> str:

@@ -33,20 +33,43 @@ def figure(median, ratio=None, better="less", width=0.01, contender="own"):
     ],
 )
 def test_a_change(before, after, times, verdict):
-    found = compare.change("echo", before, after)
+    found = compare.change("echo", before, after, {})
     assert found.times == pytest.approx(times)
     assert compare.judged(found, 1.05) == verdict
 
 
 def test_what_changes_by_itself_is_noise():
     def changed(contender, times):
-        return compare.change("echo", figure(100, contender=contender), figure(100 * times, contender=contender))
+        return compare.change("echo", figure(100, contender=contender), figure(100 * times, contender=contender), {})
 
     kinds = {"c": "native", "own": "ours"}
     controls = [changed("c", 1 + at / 100) for at in range(-10, 11)]
     assert compare.noise_of([*controls, changed("own", 2.0)], kinds, 1.05) == pytest.approx(1 / 0.91, abs=0.01)
     assert compare.noise_of(controls[:9], kinds, 1.05) == 1.05  # too few to tell
     assert compare.noise_of([changed("c", 1.0)] * 20, kinds, 1.05) == 1.05
+
+
+def test_without_others_noise_is_how_all_scatter():
+    def changed(times):
+        return compare.change("echo", figure(100), figure(100 * times), {})
+
+    scattered = [changed(1.5 * times) for times in (0.8, 0.85, 0.9, 0.95, 1, 1, 1.05, 1.1, 1.15, 1.2)]
+    noise = compare.noise_of(scattered, {}, 1.05)
+    assert noise == pytest.approx(1.34, abs=0.01)
+    assert compare.judged(changed(1.5), noise) == "slower"  # though all have become so
+    assert compare.noise_of([*[changed(1)] * 10, *[changed(3)] * 9], {}, 1.05) == 1.05
+
+
+def test_a_base_of_ours_is_compared_by_its_values():
+    kinds = {"c": "native", "own": "ours"}
+
+    def changed(contender):
+        before, after = (Figure("a cell", "ns", Spread(ns, ns, ns), Spread(1, 1, 1), contender) for ns in (100, 300))
+        return compare.change("echo", before, after, kinds)
+
+    assert (changed("own").times, changed("own").paired) == (3, False)
+    assert (changed("c").times, changed("c").paired) == (1, True)  # the machine got slower
+    assert compare.noise_of([changed("c")] * 10 + [compare.change("echo", figure(1, 2), figure(1, 3), {})], kinds, 1.05) == 1.05
 
 
 def report(us=1.0, ratio=1.5, quick=False, window=64, **machine):
