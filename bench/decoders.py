@@ -116,7 +116,7 @@ def main(argv: list[str]) -> None:
     try:
         print(json.dumps(hold(DECODERS[name], int(count), large=which == "large")))
     except ModuleNotFoundError as error:
-        raise SystemExit(f"{error.name} is not installed") from None
+        raise SystemExit(f"{error.name} is not installed; the extra `bench` brings it") from None
     except BenchError as error:
         raise SystemExit(str(error)) from None
 

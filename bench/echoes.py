@@ -17,15 +17,17 @@ import sys
 from collections.abc import Callable
 from typing import Any, Final, Literal, NamedTuple
 
+from .entry import installed
 from .native import c_program, go_program, tokio_program
 from .peers import picows_wire
 from .workloads import frame
 
-# "native": C, Go, Rust. "ours": this project's server, each way of it. "python": its peers.
-Kind = Literal["native", "ours", "python"]
+# "native": C, Go, Rust. "ours": this project's server, each way of it. "compiled", "python": its peers, by their own code.
+Kind = Literal["native", "ours", "compiled", "python"]
 Wire = Callable[[list[bytes]], bytes]
 
 LOOPS: Final = ("asyncio", "uvloop", "aiofastnet")
+PACKAGES: Final = frozenset({"aiofastnet", "picows", "twisted", "uvloop"})  # as ways and loops are called
 MASK: Final = b"\x5a\xc3\x96\x0f"
 UPGRADE: Final = (
     b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -49,7 +51,13 @@ class Echo(NamedTuple):
 
 
 def python(*arguments: str) -> Callable[[], list[str]]:
-    return lambda: [sys.executable, "-m", "fastframe.bench.serve", *arguments]
+    def command() -> list[str]:
+        found = [sys.executable, "-m", "fastframe.bench.serve", *arguments]
+        for package in PACKAGES.intersection(arguments):
+            installed(package, found)
+        return found
+
+    return command
 
 
 def upgrade(connection: socket.socket) -> None:
@@ -101,7 +109,7 @@ ECHOES: Final[dict[str, Echo]] = {
     "socketserver": Echo("python", "ThreadingTCPServer: two exact receptions a frame, sendall", python("socketserver")),
     **on_loops(
         "picows",
-        "python",
+        "compiled",
         "WebSocket frames: on_ws_frame and send",
         ("asyncio", "uvloop"),
         greet=upgrade,
@@ -127,7 +135,7 @@ def versions(names: list[str]) -> dict[str, str]:
     """Return the versions of what `names` run on, as far as they can be asked."""
     parts = {part for name in names for part in name.split("/")}
     found = {}
-    for package in sorted(parts & {"aiofastnet", "picows", "twisted", "uvloop"}):
+    for package in sorted(parts & PACKAGES):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[package] = importlib.metadata.version(package)
     for name, command in (("c", ["cc", "--version"]), ("go", ["go", "version"]), ("tokio", ["rustc", "--version"])):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
-import importlib.util
 import json
 import os
 import pwd
@@ -21,7 +20,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO, Any, Final, Literal, NamedTuple, Protocol
 
-from .entry import BenchError, LeftOutError, choose
+from .entry import BenchError, choose, installed
 from .execends import Answer, Job
 from .othertransfers import SSH_OPTIONS, program, sshd
 from .pairs import READY, exchange, hear, talking
@@ -112,24 +111,18 @@ def local(way: str) -> Start:
 
 
 def execnet(at_once: int, environment: Environment) -> AbstractContextManager[Runs]:
-    installed("execnet")
+    installed("execnet", ENDS)
     return client("execnet", "", at_once, environment)
 
 
 def remote(way: str) -> Start:
     @contextlib.contextmanager
     def start(at_once: int, environment: Environment) -> Iterator[Client]:
-        installed(way)
-        command = [*ENDS, "serve", way]
+        command = installed(way, [*ENDS, "serve", way])
         with serving(command, environment) as server, client(way, str(server.port), at_once, environment) as each:
             yield each
 
     return start
-
-
-def installed(package: str) -> None:
-    if importlib.util.find_spec(package) is None:
-        raise LeftOutError(f"{package} is not installed; the extra `bench` brings it")
 
 
 @contextlib.contextmanager

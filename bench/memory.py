@@ -73,7 +73,7 @@ def measured(args: argparse.Namespace) -> Report:
     holding, serving = entered(args.only) if args.only else everybody
     report = new_report("memory", quick=args.quick, settings={"tls": "yes" if args.tls else "no"})
     left_out = report["left_out"]
-    report["versions"] = package_versions(name for name in PACKAGES if name in holding) | versions(serving)
+    report["versions"] = package_versions(PACKAGES[name] for name in holding if name in PACKAGES) | versions(serving)
     if args.tls:
         report["versions"]["OpenSSL"] = ssl.OPENSSL_VERSION
     report["decoders"] = decoders.rows(holding, count, QUICK_HOLDINGS if args.quick else HOLDINGS, left_out)
@@ -126,7 +126,7 @@ def once(value: float) -> Spread:
     return Spread(value, value, value)
 
 
-PACKAGES: Final = ("msgpack", "hiredis", "picows", "twisted")
+PACKAGES: Final = {"msgpack": "msgpack", "hiredis": "hiredis", "picows": "picows", "Int32StringReceiver": "twisted"}
 DECODERS_NOTE: Final = (
     "Less is better, and the scale goes by powers of ten. 16 MiB announced: the header of such a frame has come, and no more of"
     " it. After 1 MiB: such a frame has gone through. A frame later: and one of 64 B."

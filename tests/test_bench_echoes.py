@@ -5,7 +5,8 @@ import socket
 
 import pytest
 
-from fastframe.bench import echoes
+from fastframe.bench import echoes, entry
+from fastframe.bench.entry import LeftOutError
 
 
 def test_a_part_of_a_name_means_all_that_begin_with_it():
@@ -32,6 +33,13 @@ def test_an_upgrade_that_is_refused_or_cut_off_is_an_error(answer):
         theirs.shutdown(socket.SHUT_WR)
         with pytest.raises(ConnectionError, match="the WebSocket was refused"):
             echoes.upgrade(ours)
+
+
+def test_who_is_not_installed_is_left_out_with_the_package_that_is_missing(monkeypatch):
+    monkeypatch.setattr(entry.importlib.util, "find_spec", lambda name: None if name == "uvloop" else name)
+    with pytest.raises(LeftOutError, match=r"^uvloop is not installed; the extra `bench` brings it$"):
+        echoes.ECHOES["callback/uvloop"].command()
+    assert echoes.ECHOES["twisted"].command()[-1] == "twisted"
 
 
 def test_versions_are_those_of_who_takes_part():
