@@ -47,7 +47,8 @@ def connection_tables(report: Report) -> list[Table]:
     found = report["connections"]
     if not found:
         return []
-    heads = ["server", "KiB each", *(head for part in ("median", "99 %", "processor") for head in (part, "with", "times"))]
+    parts = ("median", "99 %", "processor")
+    heads = ["server", "KiB each", *(part + what for part in parts for what in ("", " with", " times"))]
     lines = []
     for row in found:
         line = [row["contender"], f"{row['bytes'] / 1024:.2f}"]
