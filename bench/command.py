@@ -150,15 +150,30 @@ def write_pictures(folder: Path, results: Sequence[tuple[Family, Report]]) -> No
 
 
 def read_json(path: Path) -> list[Report]:
-    """Return the reports in a file; raise `BenchError` if it is none of ours, OSError if it cannot be read."""
+    """Return the reports in a file; raise `BenchError` if it is none of ours or cannot be read."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["fastframe_bench"] != FILE_FORMAT:
             raise BenchError(f"{path} has format {content['fastframe_bench']}, this is {FILE_FORMAT}: measure again")
         reports: list[Report] = content["reports"]
-    except (ValueError, TypeError, KeyError):
-        raise BenchError(f"{path} was not written by fastframe bench --json") from None
+        names = [report["benchmark"] for report in reports]
+    except OSError as error:
+        raise BenchError(f"{path}: {error.strerror}") from None
+    except (ValueError, TypeError, KeyError, RecursionError):
+        names = []
+    if not names or not all(isinstance(name, str) for name in names):
+        raise BenchError(f"{path} has no report that fastframe bench --json wrote") from None
     return reports
+
+
+@contextlib.contextmanager
+def of_files() -> Iterator[None]:
+    """Have it be a `BenchError` if reports of files lack something, however deep: another version wrote them, or somebody else."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, StopIteration) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise BenchError(f"the files have not what this version of fastframe bench --json writes ({reason})") from None
 
 
 # Tables, on the terminal and in Markdown
@@ -180,6 +195,7 @@ def remarks(report: Report) -> list[str]:
 
 
 def print_report(family: Family, report: Report) -> None:
+    print(f"\n{family.name}: {family.summary}\n")
     for key, value in about(report):
         print(f"{key + ':':<19}{value}")
     for line in remarks(report):

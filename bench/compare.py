@@ -24,7 +24,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
-from .command import read_json
+from .command import of_files, read_json
 from .entry import BenchError
 from .families import family
 from .report import deviation, print_table, say
@@ -87,8 +87,10 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     args = parser.parse_args(argv)
     try:
-        found = compare(read_json(args.before), read_json(args.after), args.threshold)
-    except (BenchError, OSError) as error:
+        before, after = read_json(args.before), read_json(args.after)
+        with of_files():
+            found = compare(before, after, args.threshold)
+    except BenchError as error:
         say(f"fastframe bench compare: {error}")
         return 1
     if args.json:

@@ -58,7 +58,8 @@ def main(argv: list[str]) -> int:
     args = parser().parse_args(argv)
     try:
         report = saved(args.from_) if args.from_ else swept()
-        advice = list(advices(report))
+        with command.of_files():
+            advice = list(advices(report))
         if not advice:
             raise BenchError("nothing was measured that says which sizes to use")
     except (BenchError, OSError) as error:

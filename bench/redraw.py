@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .command import add_drawing_options, can_write, print_report, read_json, save
+from .command import add_drawing_options, can_write, of_files, print_report, read_json, save
 from .entry import BenchError
 from .families import NAMES, family
 from .report import say
@@ -32,16 +32,17 @@ def main(argv: list[str]) -> int:
         return 1
     try:
         results = list(read(args.files).values())
-    except (BenchError, OSError) as error:
+        with of_files():
+            for each, report in results:
+                print_report(each, report)
+            return save(args, results)
+    except BenchError as error:
         say(f"fastframe bench report: {error}")
         return 1
-    for each, report in results:
-        print_report(each, report)
-    return save(args, results)
 
 
 def read(paths: list[Path]) -> dict[str, tuple[Family, Report]]:
-    """Return the families and their reports by name; raise `BenchError` or OSError if that cannot be."""
+    """Return the families and their reports by name; raise `BenchError` if that cannot be."""
     reports = {report["benchmark"]: report for path in paths for report in read_json(path)}
     return {name: (family(name), reports[name]) for name in sorted(reports, key=place)}
 

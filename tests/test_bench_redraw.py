@@ -3,7 +3,7 @@
 import pytest
 from made_up import FEW_BARS, made_up_family, made_up_report
 
-from fastframe.bench import redraw
+from fastframe.bench import compare, redraw
 from fastframe.bench.command import write_json
 
 
@@ -36,3 +36,16 @@ def test_a_file_that_cannot_be_read_is_a_failure_in_one_line(tmp_path, capsys):
         err = capsys.readouterr().err
         assert err.startswith("fastframe bench report: ")
         assert (str(path) in err, err.count("\n")) == (True, 1)
+
+
+@pytest.mark.parametrize(
+    "reports",
+    ["[]", "null", "{}", "[3]", '{"benchmark": "echo"}', '[{"benchmark": ["echo"]}]', '[{"benchmark": "echo"}]', "[" * 9999],
+)
+def test_what_nobody_of_ours_wrote_is_a_failure_in_one_line(reports, tmp_path, capsys):
+    other = tmp_path / "other.json"
+    other.write_text(f'{{"fastframe_bench": 1, "reports": {reports}}}')
+    for main, arguments in ((redraw.main, [str(other)]), (compare.main, [str(other), str(other)])):
+        assert main(arguments) == 1
+        err = capsys.readouterr().err
+        assert (err.startswith("fastframe bench "), err.count("\n")) == (True, 1)
