@@ -121,7 +121,7 @@ def measured(args: argparse.Namespace) -> Report:
     report["chat"] = []
     client_core, server_core = two_cores()
     with on_core(client_core), quiet(), contextlib.ExitStack() as stack:
-        allow_files((setup.members + SLOW) * (len(chosen(args.only)) + 1) + OWN_FILES)
+        allow_files((setup.members + SLOW) * (len(chosen(args.only)) + 1) + OWN_FILES, "--members")
         started = start_all(args.only, setup, server_core, stack)
         report["versions"] = versions(list(started))
         report["contenders"] = {name: CONTENDERS[name].kind for name in started}

@@ -9,9 +9,10 @@ import argparse
 import contextlib
 import importlib.util
 import json
+import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -104,33 +105,50 @@ def can_write(args: argparse.Namespace) -> bool:
         for option, name in DRAWS_WITH.items()
         if getattr(args, option) and importlib.util.find_spec(name) is None
     ]
-    problems += [f"there is no folder {file.parent}" for file in (args.json, args.html) if file and not file.parent.is_dir()]
+    problems += [problem for file in (args.json, args.html) if file and (problem := against_file(file))]
+    problems += [f"{path} is no folder" for path in (args.png, args.markdown) if path and path.exists() and not path.is_dir()]
     if problems:
         say(f"fastframe bench: {problems[0]}")
     return not problems
 
 
+def against_file(path: Path) -> str:
+    """Return what stands against writing to a file, nothing if nothing does."""
+    if not path.parent.is_dir():
+        return f"there is no folder {path.parent}"
+    if path.is_dir():
+        return f"{path} is a folder"
+    return "" if os.access(path if path.exists() else path.parent, os.W_OK) else f"{path} may not be written"
+
+
 def save(args: argparse.Namespace, results: Sequence[tuple[Family, Report]]) -> int:
-    """Write the files that were asked for; return the exit status, and say it in one line if that cannot be done."""
-    try:
-        if args.json:
-            write_json(args.json, [report for _, report in results])
-        if args.markdown:
-            args.markdown.mkdir(parents=True, exist_ok=True)
-            for family, report in results:
-                (args.markdown / f"benchmarks-{family.name}.md").write_text(markdown(family, report), encoding="utf-8")
-        if args.html:
-            write_page(args.html, results)
-        if args.png:
-            write_pictures(args.png, results)
-    except OSError as error:
-        say(f"fastframe bench: {error}")
-        return 1
-    return 0
+    """Write the files that were asked for; return the exit status, and say in one line for each what cannot be written."""
+    reports = [report for _, report in results]
+    writers: dict[str, Callable[[Path], None]] = {
+        "json": lambda path: write_json(path, reports),
+        "markdown": lambda path: write_pages(path, results),
+        "html": lambda path: write_page(path, results),
+        "png": lambda path: write_pictures(path, results),
+    }
+    status = 0
+    for option, write in writers.items():
+        if path := getattr(args, option):
+            try:
+                write(path)
+            except OSError as error:
+                say(f"fastframe bench: --{option} {path}: {error.strerror}")
+                status = 1
+    return status
 
 
 def write_json(path: Path, reports: Sequence[Report]) -> None:
     path.write_text(json.dumps({"fastframe_bench": FILE_FORMAT, "reports": reports}, indent=1) + "\n", encoding="utf-8")
+
+
+def write_pages(folder: Path, results: Sequence[tuple[Family, Report]]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for family, report in results:
+        (folder / f"benchmarks-{family.name}.md").write_text(markdown(family, report), encoding="utf-8")
 
 
 def write_page(path: Path, results: Sequence[tuple[Family, Report]]) -> None:
@@ -168,7 +186,7 @@ def read_json(path: Path) -> list[Report]:
 
 @contextlib.contextmanager
 def of_files() -> Iterator[None]:
-    """Have it be a `BenchError` if reports of files lack something, however deep: another version wrote them, or somebody else."""
+    """Have it be a `BenchError` if reports of files lack something, however deep: another version wrote them, or nobody."""
     try:
         yield
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, StopIteration) as error:

@@ -61,7 +61,7 @@ def rows(names: Iterable[str], count: int, turn_ns: int, repetitions: int, left_
     """Return what `count` idle connections cost each of these servers, a row for each."""
     found = []
     client_core, server_core = two_cores()
-    allow_files(count + OWN_FILES)
+    allow_files(count + OWN_FILES, "--count")
     with on_core(client_core), certificate(wanted=tls) as keys:
         setup = Setup(client_program(), count, keys, server_core, turn_ns, repetitions)
         for name in names:
@@ -84,11 +84,13 @@ def has_tls(name: str) -> bool:
     return name.split("/", maxsplit=1)[0] in WITH_TLS
 
 
-def allow_files(count: int) -> None:
-    """Let this process, and the servers that it starts, open so many files."""
+def allow_files(count: int, option: str) -> None:
+    """Let this process, and the servers that it starts, open so many files; `option` is what says how many they are."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and count > hard:
-        raise BenchError(f"no process may open {count:,} files here, {hard:,} at most: --count {hard - OWN_FILES}")
+        raise BenchError(
+            f"no process may open {count:,} files here, {hard:,} at most (ulimit -n): a smaller {option} needs less"
+        )
     if soft != resource.RLIM_INFINITY and count > soft:
         resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
 

@@ -7,6 +7,7 @@ each family, so that what was measured before a power cut is there.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import time
 from collections.abc import Sequence
@@ -63,7 +64,8 @@ def main(argv: list[str]) -> int:
         results.append((each, report))
         command.print_report(each, report)
         if args.json:
-            command.write_json(args.json, [report for _, report in results])
+            with contextlib.suppress(OSError):  # of which `save` tells in the end, when there may be room again
+                command.write_json(args.json, [report for _, report in results])
     return command.save(args, results) or int(failed)
 
 

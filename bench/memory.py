@@ -67,7 +67,7 @@ def entered(parts: list[str]) -> tuple[list[str], list[str]]:
 
 
 def measured(args: argparse.Namespace) -> Report:
-    """Let decoders be idle, and then connections."""
+    """Let connections be idle, which may be refused, and then decoders."""
     count = args.count or (QUICK_COUNT if args.quick else TLS_COUNT if args.tls else COUNT)
     everybody = list(DECODERS), list(chosen(QUICK_SERVERS if args.quick else SERVERS))
     holding, serving = entered(args.only) if args.only else everybody
@@ -76,10 +76,10 @@ def measured(args: argparse.Namespace) -> Report:
     report["versions"] = package_versions(PACKAGES[name] for name in holding if name in PACKAGES) | versions(serving)
     if args.tls:
         report["versions"]["OpenSSL"] = ssl.OPENSSL_VERSION
-    report["decoders"] = decoders.rows(holding, count, QUICK_HOLDINGS if args.quick else HOLDINGS, left_out)
     repetitions = args.repetitions or (QUICK_REPETITIONS if args.quick else REPETITIONS)
     turn_ns = QUICK_TURN_NS if args.quick else TURN_NS
     report["connections"] = connections.rows(serving, count, turn_ns, repetitions, left_out, tls=args.tls)
+    report["decoders"] = decoders.rows(holding, count, QUICK_HOLDINGS if args.quick else HOLDINGS, left_out)
     here = [row["contender"] for row in (*report["decoders"], *report["connections"])]
     if not here:
         raise BenchError("; ".join(left_out))

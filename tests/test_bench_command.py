@@ -45,18 +45,23 @@ def test_a_family_runs_and_everything_is_written_and_shown(tmp_path, capsys):
     assert "| nothing | 0 |" in page
 
 
-def test_a_file_that_cannot_be_written_is_a_failure_in_one_line(tmp_path, capsys):
+def test_a_file_that_cannot_be_written_is_a_failure_in_one_line_and_the_others_are_written(tmp_path, capsys):
+    assert command.run(made_up(), ["--json", "/dev/full", "--markdown", str(tmp_path / "pages")]) == 1
+    assert capsys.readouterr().err == "fastframe bench: --json /dev/full: No space left on device\n"
+    assert (tmp_path / "pages" / "benchmarks-nothing.md").exists()
+
+
+def test_what_cannot_be_written_is_a_failure_before_anything_is_measured(tmp_path, capsys):
     (tmp_path / "file").touch()
-    for option, where in (("--json", tmp_path), ("--markdown", tmp_path / "file")):
-        assert command.run(made_up(), [option, str(where)]) == 1
-        (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("fastframe bench")]
-        assert str(where) in line
-
-
-def test_a_file_that_has_no_folder_is_a_failure_before_anything_is_measured(tmp_path, capsys):
+    nowhere, folder, file = tmp_path / "none" / "file", tmp_path, tmp_path / "file"
     for option in ("--json", "--html"):
-        assert command.run(made_up(None), [option, str(tmp_path / "none" / "file")]) == 1
+        assert command.run(made_up(None), [option, str(nowhere)]) == 1
         assert capsys.readouterr().err == f"fastframe bench: there is no folder {tmp_path / 'none'}\n"
+        assert command.run(made_up(None), [option, str(folder)]) == 1
+        assert capsys.readouterr().err == f"fastframe bench: {folder} is a folder\n"
+    for option in ("--png", "--markdown"):
+        assert command.run(made_up(None), [option, str(file)]) == 1
+        assert capsys.readouterr().err == f"fastframe bench: {file} is no folder\n"
 
 
 @pytest.mark.parametrize(("option", "package"), [("--html", "plotly"), ("--png", "matplotlib")])
