@@ -112,9 +112,9 @@ class FrameProtocol(CallbackTurn, Endpoint):
 
     # own
 
-    def _end_turn(self, frames: list[bytes] | FrameBatch) -> None:
-        """See whether `frames` were all there was for this turn, and whether one more is wanted."""
-        more = len(frames) >= self._frames_per_turn and not self._takes_batches
+    def _end_turn(self, completed: int) -> None:
+        """See whether `completed` frames were all there was for this turn, and whether one more is wanted."""
+        more = completed >= self._frames_per_turn and not self._takes_batches
         if self._turn_left < 0:
             self._turn_left = self._turn_size
             more = True
@@ -152,9 +152,10 @@ class FrameProtocol(CallbackTurn, Endpoint):
         except FrameError as error:
             self._end_with(error)
             return
-        if frames:
+        completed = len(frames)  # before whoever gets the list makes it shorter
+        if completed:
             self._hand_over(frames)
-        self._end_turn(frames)
+        self._end_turn(completed)
 
     def _report(self, message: str, error: Exception) -> None:
         """Tell the loop what an overridden method raised, and cut the connection."""

@@ -163,7 +163,7 @@ cdef class CallbackTurn(Turn):
             self._hand_over(frames)
         self._turn_left -= nbytes
         if completed >= self._frames_per_turn or self._turn_left < 0 or self._turn_over or self._draining:
-            self._end_turn(frames)
+            self._end_turn(completed)
         if self._owed >= 0 or self._decoder.pending:
             self._set_deadline(nbytes, completed=completed > 0)
         if self._idle_deadlines is not None and not self._reading_paused:

@@ -69,6 +69,22 @@ def test_a_flood_is_taken_in_portions_and_in_order(run, kind):
     assert max(map(len, portions)) == 10
 
 
+def test_who_empties_the_list_of_payloads_gets_the_next_portion_all_the_same(run, kind):
+    taken = []
+
+    def take(self, frames):
+        taken.extend(frames)
+        frames.clear()
+
+    async def main():
+        async with serving(recorder(frames_received=take), kind, frames_per_turn=10) as server, peer_of(server, kind) as peer:
+            await peer.send(b"".join(map(frame, numbered(MANY))))
+            await until(lambda: len(taken) == MANY)
+
+    run(main)
+    assert taken == numbered(MANY)
+
+
 def test_others_have_their_turns_during_a_flood(run):
     async def main():
         async with serving(recorder(), frames_per_turn=10) as server, peer_of(server) as flooding, peer_of(server) as other:
