@@ -16,6 +16,7 @@ KIB, MIB = 1 << 10, 1 << 20
 ENDS = ("server", "client")
 LEAST_COMMANDS = {"fastframe/plain": 600, "fastframe/sandbox": 300}  # `true` a second, several at once
 MOST_UDP_US = 12.5  # of the server's processor, for a datagram in and out: 80,000 a second of one core
+MOST_CONNECTION_KIB = 4  # of an idle one
 MOST_CHAT_MS = 100  # for 99 % of the deliveries
 MOST_CHAT_TIMES = 1.1  # for all deliveries, times what it took to say the texts; a short turn has its last ones in it
 
@@ -86,7 +87,7 @@ def connection_verdicts(report: Row) -> list[Row]:
     memory = {name: row["bytes"] / KIB for name, row in rows.items() if report["settings"]["tls"] == "no"}
     echo = {name: row["slow"]["ratio"]["median"] for name, row in rows.items()}
     found = [
-        verdict("KiB an idle connection", memory, worst=4),
+        verdict("KiB an idle connection", memory, worst=MOST_CONNECTION_KIB),
         verdict("99 % of the echoes, times without idle connections", echo, worst=1.2),
     ]
     return [each for each in found if each["cells"]]

@@ -11,7 +11,7 @@ from typing import Any, Final
 from .bars import MOST_CHAT_MS
 from .charts import Axis, Bar, Bars, Chart
 from .family import Figure, Report, Table
-from .measure import Spread
+from .measure import Spread, spread
 from .report import deviation
 from .tables import ratio_text
 
@@ -82,7 +82,7 @@ def figures(report: Report) -> Iterator[Figure]:
             yield Figure(f"until 99 % were heard, {name}", "ns", Spread(**row["slow"]), contender=name)
         elif row["table"] == "slow" and row["cut"]:
             last = max(row["cut"])
-            yield Figure(f"until all slow members were cut, {name}", "s", Spread(last, last, last), contender=name)
+            yield Figure(f"until all slow members were cut, {name}", "s", spread([last]), contender=name)
         elif row["table"] == "most":
             yield Figure(f"{IN_TIME}, {name}", "deliveries/s", Spread(**row["rate"]), contender=name, better="more")
 

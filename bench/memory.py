@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from . import connections, decoders
-from .bars import connection_verdicts
+from .bars import MOST_CONNECTION_KIB, connection_verdicts
 from .charts import Axis, Bar, Bars, Chart
 from .command import run
 from .decoders import DECODERS
@@ -19,7 +19,7 @@ from .echoes import ECHOES, chosen, versions
 from .entry import BenchError
 from .family import Family, Figure, Report, new_report
 from .machine import package_versions
-from .measure import Spread
+from .measure import Spread, spread
 from .memorytables import MEMORY_INTRODUCTION, memory_tables
 from .options import names_of, whole_number
 from .race import TURN_NS
@@ -98,7 +98,7 @@ def figures(report: Report) -> Iterator[Figure]:
         yield Figure(name, "bytes a decoder", Spread(**row["bytes"]), None, row["contender"])
     for row in report["connections"]:
         name = f"{row['count']:,} connections, {row['contender']}"
-        yield Figure(f"{name}, memory", "bytes a connection", once(row["bytes"]), None, row["contender"])
+        yield Figure(f"{name}, memory", "bytes a connection", spread([row["bytes"]]), None, row["contender"])
         for kind, unit in (("slow", "ns until 99 % of the answers"), ("cpu", "ns of the server's processor")):
             own = row[kind]
             yield Figure(f"{name}, {kind}", unit, Spread(**own["with"]), Spread(**own["ratio"]), row["contender"])
@@ -111,19 +111,15 @@ def charts(report: Report) -> list[Chart]:
     for row in report["decoders"]:
         value = Spread(*(max(1.0, each) for each in row["bytes"].values()))  # a scale by powers of ten has no nought
         states.setdefault(row["state"], []).append(Bar(row["contender"], kinds[row["contender"]], value))
-    servers = [Bar(row["contender"], kinds[row["contender"]], once(row["bytes"] / KIB)) for row in report["connections"]]
+    servers = [Bar(row["contender"], kinds[row["contender"]], spread([row["bytes"] / KIB])) for row in report["connections"]]
     found: list[Chart] = []
     if states:
         found.append(Bars("decoders", "What a decoder holds", Axis("bytes a decoder", "log"), states, DECODERS_NOTE))
     if servers:
         title = f"What an idle connection takes of the server, {report['connections'][0]['count']:,} of them"
-        marks = {} if report["settings"]["tls"] == "yes" else {"at most, ours": 4.0}
+        marks = {} if report["settings"]["tls"] == "yes" else {"at most, ours": MOST_CONNECTION_KIB}
         found.append(Bars("connections", title, Axis("KiB a connection"), {"": servers}, CONNECTIONS_NOTE, marks))
     return found
-
-
-def once(value: float) -> Spread:
-    return Spread(value, value, value)
 
 
 PACKAGES: Final = {"msgpack": "msgpack", "hiredis": "hiredis", "picows": "picows", "Int32StringReceiver": "twisted"}

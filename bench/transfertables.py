@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from .charts import Axis, Bar, Bars, Chart, Line, Lines
 from .family import Figure
 from .measure import Spread
-from .report import size_text
+from .report import deviation, size_text
 from .tables import ratio_text
 
 if TYPE_CHECKING:
@@ -94,8 +94,8 @@ def gb_s(row: Row) -> Spread:
 
 
 def speed(row: Row) -> str:
-    lower, median, upper = gb_s(row)
-    return f"{median:.2f} ±{50 * (upper - lower) / median:.0f} %"
+    found = gb_s(row)
+    return f"{found.median:.2f} {deviation(found._asdict())}"
 
 
 def speed_and_ratio(row: Row) -> str:
