@@ -34,7 +34,7 @@ from .connections import OWN_FILES, Tls, allow_files, certificate, connect
 from .entry import BenchError, LeftOutError
 from .family import Family, Report, new_report
 from .machine import STEADY, environment_text
-from .measure import Results, Spread, on_core, quiet, spread, take_turns, two_cores
+from .measure import Results, Spread, cores_used, on_core, quiet, spread, take_turns, two_cores
 from .options import names_of, whole_number
 from .otherchats import CONTENDERS, chosen, versions
 from .processes import Server, serving
@@ -144,6 +144,7 @@ def settings(setup: Setup) -> Row:
         "texts_a_second": setup.rate,
         "bytes_of_a_text": SIZE,
         "turns": f"{setup.turns} of {setup.seconds:g} s",
+        "cores_used": cores_used(),
         "environment": environment_text(STEADY),
     }
 

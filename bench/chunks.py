@@ -22,7 +22,7 @@ from .command import run
 from .family import Family, Figure, Report, new_report
 from .knees import measured_facts
 from .machine import STEADY, environment_text, package_versions
-from .measure import Spread
+from .measure import Spread, cores_used
 from .options import numbers, whole_number
 from .report import size_text
 
@@ -82,7 +82,7 @@ def measured(args: argparse.Namespace) -> Report:
 def settings() -> dict[str, str]:
     return {
         "outstanding": f"{size_text(chunkecho.OUTSTANDING)} of an echo, at least two frames",
-        "cores_used": "echo: one for the servers, one for the client; transfer: all, by both ends",
+        "cores_used": f"echo: {cores_used()}; transfer: all, by both ends",
         "sender": chunktransfer.SENDER,
         "not_measured": f"echo and transfer: more than {chunkecho.MOST_READS:,} reads for a frame",
         "environment": environment_text(STEADY),

@@ -31,7 +31,7 @@ from .echotables import ECHO_INTRODUCTION, echo_tables
 from .entry import BenchError, LeftOutError
 from .family import Family, Figure, Report, new_report
 from .machine import STEADY, environment_text
-from .measure import Spread, on_core, two_cores
+from .measure import Spread, cores_used, on_core, two_cores
 from .native import c_program
 from .options import names_of, numbers, whole_number
 from .processes import Client, Server, client, serving
@@ -93,7 +93,7 @@ def measured(args: argparse.Namespace) -> Report:
     repetitions = args.repetitions or (QUICK_REPETITIONS if args.quick else REPETITIONS)
     environment = STEADY if args.malloc == "steady" else {}
     client_core, server_core = two_cores()
-    report = new_report("echo", quick=args.quick, settings=settings(environment, pinned=server_core is not None))
+    report = new_report("echo", quick=args.quick, settings=settings(environment))
     report["echo"] = []
     with contextlib.ExitStack() as stack:
         stack.enter_context(on_core(client_core))
@@ -108,11 +108,8 @@ def measured(args: argparse.Namespace) -> Report:
     return report
 
 
-def settings(environment: dict[str, str], *, pinned: bool) -> dict[str, str]:
-    return {
-        "cores_used": "one for the servers, one for the client" if pinned else "not pinned: there is one",
-        "environment": environment_text(environment),
-    }
+def settings(environment: dict[str, str]) -> dict[str, str]:
+    return {"cores_used": cores_used(), "environment": environment_text(environment)}
 
 
 def client_program() -> str:

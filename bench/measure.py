@@ -159,6 +159,11 @@ def two_cores() -> tuple[int | None, int | None]:
     return (cores[0], cores[1]) if len(cores) > 1 else (None, None)
 
 
+def cores_used() -> str:
+    """Return in words what `two_cores` gives; to be asked before this process is on one of them."""
+    return "not pinned: there is one" if two_cores()[0] is None else "one for the servers, one for the client"
+
+
 @contextmanager
 def on_core(core: int | None) -> Iterator[None]:
     """Let what is started here run on this core alone; None: wherever the kernel likes."""

@@ -19,7 +19,7 @@ from .echoes import ECHOES, chosen, versions
 from .entry import BenchError
 from .family import Family, Figure, Report, new_report
 from .machine import package_versions
-from .measure import Spread, spread
+from .measure import Spread, cores_used, spread
 from .memorytables import MEMORY_INTRODUCTION, memory_tables
 from .options import names_of, whole_number
 from .race import TURN_NS
@@ -71,7 +71,8 @@ def measured(args: argparse.Namespace) -> Report:
     count = args.count or (QUICK_COUNT if args.quick else TLS_COUNT if args.tls else COUNT)
     everybody = list(DECODERS), list(chosen(QUICK_SERVERS if args.quick else SERVERS))
     holding, serving = entered(args.only) if args.only else everybody
-    report = new_report("memory", quick=args.quick, settings={"tls": "yes" if args.tls else "no"})
+    settings = {"tls": "yes" if args.tls else "no", "count": f"{count:,}", "cores_used": cores_used()}
+    report = new_report("memory", quick=args.quick, settings=settings)
     left_out = report["left_out"]
     report["versions"] = package_versions(PACKAGES[name] for name in holding if name in PACKAGES) | versions(serving)
     if args.tls:

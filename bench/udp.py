@@ -29,7 +29,7 @@ from .command import run
 from .entry import BenchError, LeftOutError
 from .family import Family, Report, new_report
 from .machine import STEADY, environment_text, package_versions
-from .measure import Results, on_core, quiet, spread, take_turns, two_cores
+from .measure import Results, cores_used, on_core, quiet, spread, take_turns, two_cores
 from .options import names_of, whole_number
 from .processes import Server, serving
 from .report import say, size_text
@@ -111,7 +111,7 @@ def measured(args: argparse.Namespace) -> Report:
         raise BenchError("only on Linux is a server's processor time asked for here")
     setup = Setup(some_request(args.size), args.quick, args.turns or (QUICK_TURNS if args.quick else TURNS), [])
     client_core, server_core = two_cores()
-    report = new_report("udp", quick=args.quick, settings=settings(setup, pinned=server_core is not None))
+    report = new_report("udp", quick=args.quick, settings=settings(setup))
     with on_core(client_core), contextlib.ExitStack() as stack:
         running = start_all(args.only, setup, server_core, stack)
         report["versions"] = package_versions(["uvloop"])
@@ -123,12 +123,12 @@ def measured(args: argparse.Namespace) -> Report:
     return report
 
 
-def settings(setup: Setup, *, pinned: bool) -> Row:
+def settings(setup: Setup) -> Row:
     return {
         "datagram": size_text(len(setup.request)),
         "under_way": WINDOW,
         "pace": PACE,
-        "cores_used": "one for the servers, one for the client" if pinned else "not pinned: there is one",
+        "cores_used": cores_used(),
         "environment": environment_text(STEADY),
     }
 

@@ -115,7 +115,7 @@ def test_more_files_than_the_kernel_allows_are_refused(monkeypatch):
     assert asked == [(1000, 1000)]
     connections.allow_files(50, "--count")
     assert len(asked) == 1
-    with pytest.raises(BenchError, match="no process may open 1,001 files here, 1,000 at most .*: a smaller --count"):
+    with pytest.raises(BenchError, match=r"no process may open 1,001 files here, 1,000 at most .*: a smaller --count"):
         rows(["c"], 901)
 
 

@@ -83,8 +83,10 @@ def test_the_kernel_is_asked_for_the_time_of_a_process():
 def test_two_cores_where_there_are_two(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5, 7})
     assert measure.two_cores() == (3, 5)
+    assert measure.cores_used() == "one for the servers, one for the client"
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3})
     assert measure.two_cores() == (None, None)
+    assert measure.cores_used() == "not pinned: there is one"
 
 
 def test_what_is_started_on_a_core_runs_there():
