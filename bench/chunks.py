@@ -61,7 +61,7 @@ def measured(args: argparse.Namespace) -> Report:
     reads = args.reads or (QUICK_READS if args.quick else SIZES)
     repetitions = args.repetitions or (QUICK_REPETITIONS if args.quick else REPETITIONS)
     turn_ns = QUICK_TURN_NS if args.quick else TURN_NS
-    report = new_report("chunks", quick=args.quick, settings=settings())
+    report = new_report("chunks", quick=args.quick, settings=settings(repetitions, turn_ns))
     left_out = report["left_out"]
     report |= {sweep: [] for sweep in SWEEPS}
     if "decode" in args.sweeps:
@@ -79,8 +79,9 @@ def measured(args: argparse.Namespace) -> Report:
     return report
 
 
-def settings() -> dict[str, str]:
+def settings(repetitions: int, turn_ns: int) -> dict[str, str]:
     return {
+        "turns": f"{repetitions} of about {turn_ns // 1_000_000} ms",
         "outstanding": f"{size_text(chunkecho.OUTSTANDING)} of an echo, at least two frames",
         "cores_used": f"echo: {cores_used()}; transfer: all, by both ends",
         "sender": chunktransfer.SENDER,

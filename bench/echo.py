@@ -93,7 +93,7 @@ def measured(args: argparse.Namespace) -> Report:
     repetitions = args.repetitions or (QUICK_REPETITIONS if args.quick else REPETITIONS)
     environment = STEADY if args.malloc == "steady" else {}
     client_core, server_core = two_cores()
-    report = new_report("echo", quick=args.quick, settings=settings(environment))
+    report = new_report("echo", quick=args.quick, settings=settings(environment, repetitions, turn_ns))
     report["echo"] = []
     with contextlib.ExitStack() as stack:
         stack.enter_context(on_core(client_core))
@@ -108,8 +108,12 @@ def measured(args: argparse.Namespace) -> Report:
     return report
 
 
-def settings(environment: dict[str, str]) -> dict[str, str]:
-    return {"cores_used": cores_used(), "environment": environment_text(environment)}
+def settings(environment: dict[str, str], repetitions: int, turn_ns: int) -> dict[str, str]:
+    return {
+        "turns": f"{repetitions} of about {turn_ns // 1_000_000} ms",
+        "cores_used": cores_used(),
+        "environment": environment_text(environment),
+    }
 
 
 def client_program() -> str:

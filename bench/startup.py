@@ -43,12 +43,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def measured(args: argparse.Namespace) -> Report:
     """Let the programs start in turns."""
     core = two_cores()[1]
+    repetitions = args.repetitions or (QUICK_REPETITIONS if args.quick else REPETITIONS)
     settings = {
+        "turns": str(repetitions),
         "interpreter": " ".join(("python", *FLAGS)),
         "cores_used": "not pinned: there is one" if core is None else "one",
     }
     report = new_report("startup", quick=args.quick, settings=settings)
-    repetitions = args.repetitions or (QUICK_REPETITIONS if args.quick else REPETITIONS)
     with on_core(core), quiet():
         found = first_runs(choose(STARTS, args.only), report["left_out"])
         say(f"{len(found)} programs, {repetitions} turns")

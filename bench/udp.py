@@ -128,6 +128,7 @@ def settings(setup: Setup) -> Row:
         "datagram": size_text(len(setup.request)),
         "under_way": WINDOW,
         "pace": PACE,
+        "turns": f"{setup.turns} of {QUICK_TURN_SECONDS if setup.quick else TURN_SECONDS:g} s",
         "cores_used": cores_used(),
         "environment": environment_text(STEADY),
     }
