@@ -140,8 +140,15 @@ def start(setup: Setup, only: list[str], environment: Mapping[str, str], core: i
 def cell_rows(setup: Setup, size: int, window: int) -> list[Report]:
     """Let the servers race with payloads of one size and a window; return a row for each.
 
-    Who gives wrong answers is left out of the cell; raise `BenchError` if that is one of ours.
+    Who gives wrong answers, or none any more, is left out of the cell; raise `BenchError` if that is one of ours.
     """
+
+    def forgive(name: str, error: BenchError | OSError) -> None:
+        reason = f"{name}, {size_text(size)}, window {window}: {error}"
+        if ECHOES[name].kind == "ours":
+            raise BenchError(reason) from None
+        setup.left_out.append(reason)
+
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="fastframe-bench-"))
         speech = Speech(setup.program, folder, size, window)
@@ -151,13 +158,13 @@ def cell_rows(setup: Setup, size: int, window: int) -> list[Report]:
                 each = stack.enter_context(client_of(ECHOES[name], server, speech))
                 runners[name] = runner(server, each, window, setup.turn_ns)
             except (BenchError, OSError) as error:
-                reason = f"{name}, {size_text(size)}, window {window}: {error}"
-                if ECHOES[name].kind == "ours":
-                    raise BenchError(reason) from None
-                setup.left_out.append(reason)
-        result = race(runners, setup.repetitions)
+                forgive(name, error)
+        result = race(runners, setup.repetitions, forgive)
     cell = {"payload": size, "window": window}
-    return [{**cell, "contender": name, "frames": runners[name].frames, **figures_of(result, name, window)} for name in runners]
+    return [
+        {**cell, "contender": name, "frames": runners[name].frames, **figures_of(result, name, window)}
+        for name in result.cpu.turns
+    ]
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 from .measure import Results, take_turns
 
 if TYPE_CHECKING:
+    from .entry import BenchError
     from .processes import Server, Turn
 
 TURN_NS: Final = 80_000_000  # long against a tick of the kernel, and against another process that has the core for one
@@ -52,8 +53,11 @@ def runner(server: Server, client: Runs, window: int, turn_ns: int) -> Runner:
         count *= 2
 
 
-def race(runners: Mapping[str, Runner], repetitions: int) -> Race:
-    """Have each run once in each of `repetitions` turns; raise `BenchError` for an answer that is not what it should be."""
+def race(runners: Mapping[str, Runner], repetitions: int, forgive: Callable[[str, BenchError], None] | None = None) -> Race:
+    """Have each run once in each of `repetitions` turns.
+
+    An answer that is not what it should be, or none, is a `BenchError`, and handed to `forgive` as in `take_turns`.
+    """
 
     def player(each: Runner) -> Callable[[], tuple[float, float, int, int]]:
         def play() -> tuple[float, float, int, int]:
@@ -64,5 +68,5 @@ def race(runners: Mapping[str, Runner], repetitions: int) -> Race:
 
         return play
 
-    took = take_turns({name: player(each) for name, each in runners.items()}, repetitions)
+    took = take_turns({name: player(each) for name, each in runners.items()}, repetitions, forgive)
     return Race(*(Results({name: [turn[at] for turn in turns] for name, turns in took.items()}) for at in range(4)))

@@ -7,7 +7,7 @@ import pytest
 from fastframe.bench import echo
 from fastframe.bench.command import read_json
 from fastframe.bench.echoes import ECHOES, Echo
-from fastframe.bench.entry import LeftOutError
+from fastframe.bench.entry import BenchError, LeftOutError
 
 WRONG = """
 import socket
@@ -96,6 +96,22 @@ def test_a_wrong_answer_of_ours_is_a_failure(capsys, monkeypatch):
     monkeypatch.setitem(ECHOES, "other", wrong("ours"))
     assert echo.main(["--only", "c,other", "--sizes", "64", "--windows", "2"]) == 1
     assert "fastframe bench echo: other, 64 B, window 2: an answer is not what was sent" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["python", "ours"])
+def test_who_ends_in_the_middle_is_left_out_and_a_failure_if_it_is_ours(kind, capsys, monkeypatch):
+    class Ended:
+        def run(self, count):
+            raise BenchError("the server has hung up")
+
+    whole = echo.runner
+    ended = iter([False, True])
+    monkeypatch.setattr(echo, "runner", lambda *args: whole(*args)._replace(**({"client": Ended()} if next(ended) else {})))
+    monkeypatch.setitem(ECHOES, "other", ECHOES["readexactly/asyncio"]._replace(kind=kind))
+    assert echo.main(["--only", "c,other", "--sizes", "64", "--windows", "2"]) == (kind == "ours")
+    out, err = capsys.readouterr()
+    line = "other, 64 B, window 2: the server has hung up"
+    assert (f"left out: {line}" in out, f"fastframe bench echo: {line}" in err) == (kind != "ours", kind == "ours")
 
 
 def test_nobody_or_no_client_is_a_failure(capsys, monkeypatch):
