@@ -124,7 +124,8 @@ def facts(start: Start) -> dict[str, Any]:
             process.kill()
         said, complaints = process.communicate()
     if not up or (process.returncode and not start.says):
-        raise BenchError((complaints.strip().splitlines() or [f"it ended with status {process.returncode}"])[-1])
+        reason = (complaints.strip().splitlines() or [f"it ended with status {process.returncode}"])[-1]
+        raise BenchError(reason.replace("ModuleNotFoundError", "it is not installed"))
     modules, peak = (re.search(rf"^{name}:\s+(\d+)", said + told, re.MULTILINE) for name in ("modules", "VmHWM"))
     return {"modules": int(modules[1]) if modules else None, "peak": int(peak[1]) << 10 if peak else None}
 
