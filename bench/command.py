@@ -105,8 +105,13 @@ def can_write(args: argparse.Namespace) -> bool:
         for option, name in DRAWS_WITH.items()
         if getattr(args, option) and importlib.util.find_spec(name) is None
     ]
-    problems += [problem for file in (args.json, args.html) if file and (problem := against_file(file))]
-    problems += [f"{path} is no folder" for path in (args.png, args.markdown) if path and path.exists() and not path.is_dir()]
+    try:
+        problems += [problem for file in (args.json, args.html) if file and (problem := against_file(file))]
+        problems += [
+            f"{path} is no folder" for path in (args.png, args.markdown) if path and path.exists() and not path.is_dir()
+        ]
+    except PermissionError as error:  # of a folder that may not even be looked into
+        problems.append(f"{error.filename}: {error.strerror}")
     if problems:
         say(f"fastframe bench: {problems[0]}")
     return not problems

@@ -1,5 +1,6 @@
 """What every benchmark's command does with its options, its files and signals; with a family that measures nothing."""
 
+import errno
 import signal
 import sys
 
@@ -62,6 +63,15 @@ def test_what_cannot_be_written_is_a_failure_before_anything_is_measured(tmp_pat
     for option in ("--png", "--markdown"):
         assert command.run(made_up(None), [option, str(file)]) == 1
         assert capsys.readouterr().err == f"fastframe bench: {file} is no folder\n"
+
+
+def test_a_folder_that_may_not_be_looked_into_is_a_failure_before_anything_is_measured(tmp_path, monkeypatch, capsys):
+    def closed(path):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(command, "against_file", closed)
+    assert command.run(made_up(None), ["--json", str(tmp_path / "file")]) == 1
+    assert capsys.readouterr().err == f"fastframe bench: {tmp_path / 'file'}: Permission denied\n"
 
 
 @pytest.mark.parametrize(("option", "package"), [("--html", "plotly"), ("--png", "matplotlib")])
