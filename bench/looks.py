@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from .charts import Bars, Heat
 
 if TYPE_CHECKING:
-    from .charts import Bar, Chart
+    from .charts import Axis, Bar, Chart
     from .family import Report
 
 # Of each kind, shade by shade: on white, on black.
@@ -44,6 +44,11 @@ LONGEST_NAME: Final = 24  # characters in a line
 BRIGHT: Final = 0.45  # of the way from dark to bright, viridis is as far from black as from white
 MARKERS: Final = 6  # so many, and so many dashes, are told apart; pictures.py and plots.py say which
 DASHES: Final = 4
+
+
+def label_text(axis: Axis) -> str:
+    """Return what stands at the axis of bars: where each step is a factor, the length of a bar means nothing by itself."""
+    return f"{axis.label}, logarithmic" if axis.scale == "log" else axis.label
 
 
 class Look(NamedTuple):

@@ -25,6 +25,7 @@ from .looks import (
     colouring,
     figure_text,
     footer,
+    label_text,
     log_ticks,
     looks,
     looks_of,
@@ -249,7 +250,7 @@ def draw_bars(chart: Bars, foot: str) -> Figure:
         axis.set_title(title, loc="left")
         bar_panel(axis, bars, names or [bar.name for bar in bars], chart, width)
         axis.tick_params(labelleft=not names or at % columns == 0)
-        axis.set_xlabel(chart.x.label if at + columns >= count else "")
+        axis.set_xlabel(label_text(chart.x) if at + columns >= count else "")
     return figure
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from html import escape
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -20,6 +21,7 @@ from .looks import (
     bar_range,
     colouring,
     figure_text,
+    label_text,
     log_ticks,
     looks,
     name_lines,
@@ -156,7 +158,7 @@ def bar_plots(chart: Bars) -> Iterator[Plot]:
     for title, bars in chart.panels.items():
         names = [bar_name(name) for name in shared or [bar.name for bar in bars]]
         x, y = (
-            axis_of(chart.x, longest=LONGEST_BARS_LABEL),
+            axis_of(replace(chart.x, label=label_text(chart.x)), longest=LONGEST_BARS_LABEL),
             {"categoryorder": "array", "categoryarray": names, "range": [len(names) - 0.4, -0.6]},
         )
         start, end = bar_range(bars, chart, FIGURES_SHARE)

@@ -109,3 +109,8 @@ def test_the_footer_says_where_it_was_measured():
         "A CPU, 2 cores · Linux 6 · CPython 3.11 · fastframe 0.1.0 (cython) · 2026-11-22 · quick run"
     )
     assert "quick" not in looks.footer(made_up_report(quick=False))
+
+
+def test_bars_whose_scale_is_logarithmic_say_so():
+    assert looks.label_text(Axis("us a message", "log")) == "us a message, logarithmic"
+    assert looks.label_text(Axis("GB/s")) == "GB/s"
