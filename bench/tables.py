@@ -25,7 +25,7 @@ def verdict_text(verdict: Row) -> str:
     ]
     return (
         f"{'reached' if verdict['passed'] else 'MISSED '}  {verdict['bar']}: {', '.join(parts)},"
-        f" {verdict['worst_cell']}; {verdict['cells']} cells"
+        f" {verdict['worst_cell']}; {verdict['cells']} cell{'s' * (verdict['cells'] != 1)}"
     )
 
 

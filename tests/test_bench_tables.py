@@ -19,6 +19,12 @@ def report():
     return {"bars": [verdict]}
 
 
+def test_one_cell_is_one_cell(report):
+    (verdict,) = report["bars"]
+    assert tables.verdict_text(verdict).endswith("; 2 cells")
+    assert tables.verdict_text(verdict | {"cells": 1}).endswith("; 1 cell")
+
+
 def test_a_missed_bar_names_its_cells(report, capsys):
     tables.print_verdicts(report)
     assert capsys.readouterr().out.splitlines()[1:] == [
