@@ -56,7 +56,11 @@ class Encoder:
     def encode_many(self, payloads: Iterable[Buffer]) -> bytes:
         """Return the frames of all `payloads`, any iterable, one after the other; raise as `encode` does, all or nothing."""
         parts: list[bytes] = []
+        most_plain, store = self._most_plain, self._store
         for payload in payloads:
+            if type(payload) is bytes and len(payload) <= most_plain:  # as `encode` has it: two thirds of the time
+                parts += (store(len(payload)), payload)
+                continue
             # What may change is copied now: a generator may refill one buffer for each payload.
             data = payload if type(payload) is bytes else contiguous(payload).tobytes()
             parts += (self._header_of(data), data, self._trailer)
