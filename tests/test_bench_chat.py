@@ -1,7 +1,6 @@
 """`fastframe bench chat` as a user runs it, with few members; what it makes of turns, and says of them."""
 
 import contextlib
-import importlib.util
 import sys
 from types import SimpleNamespace
 
@@ -128,13 +127,6 @@ def test_what_is_not_installed_is_left_out(monkeypatch, capsys):
     with contextlib.ExitStack() as stack:
         assert chat.start_all([], setup, None, stack) == {}
     assert setup.left_out == ["websockets/asyncio: websockets is not installed"]
-
-
-def test_a_package_that_is_not_here_is_found_missing(monkeypatch):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "uvloop" else name)
-    with pytest.raises(LeftOutError, match="uvloop is not installed"):
-        otherchats.CONTENDERS["fastframe/uvloop"].command()
-    assert otherchats.CONTENDERS["streams/asyncio"].command()[0] == sys.executable
 
 
 def test_without_trustme_tls_alone_is_left_out(monkeypatch):
