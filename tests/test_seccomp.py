@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import fcntl
+import gc
 import os
 import select
 import signal
@@ -28,6 +29,7 @@ class Filtered:
 
     def __init__(self, **wanted):
         self.wanted = wanted
+        gc.disable()  # what is finalised meanwhile may open a file, which nobody here lets the thread do
         self.thread = ThreadPoolExecutor(1, initializer=self.enter)
         self.do(int)
 
@@ -49,6 +51,7 @@ class Filtered:
         if self.wanted["listen"]:
             os.close(self.listener)
         self.thread.shutdown()
+        gc.enable()
 
 
 @pytest.fixture
