@@ -23,7 +23,7 @@ import threading
 from collections.abc import Iterable
 from typing import Final
 
-from . import landlock, libc, seccomp
+from . import landlock, libc, memory, seccomp
 from .attempts import Grants
 
 # What programs need to start, and nothing that is private to a machine: no /etc as a whole, no home, no /tmp. Links need no
@@ -104,8 +104,10 @@ class Confinement:
     def enter(self) -> None:
         """Confine the calling thread, and what it starts, for good; `listener` is to be polled from now on. Raise OSError.
 
-        The whole process can no longer be traced, nor dump its memory: the thread is in reach of what it starts.
+        The whole process can no longer be traced, nor dump its memory: the thread is in reach of what it starts. Nor does the
+        process give memory back, see `memory.hold`.
         """
+        memory.hold()
         libc.prctl(_PR_SET_DUMPABLE, 0)
         libc.prctl(_PR_CAP_AMBIENT, _CLEAR_ALL)
         libc.checked(libc.LIBRARY.capset(*_NO_CAPABILITIES))

@@ -11,6 +11,7 @@ from typing import Final
 M_TRIM_THRESHOLD: Final = -1  # of glibc's malloc.h
 M_MMAP_THRESHOLD: Final = -3
 LOOP_BUFFER: Final = 256 * 1024  # what uvloop and aiofastnet allocate for each TLS connection, and hardly use
+NEVER: Final = (1 << 31) - 1  # bytes, an int: a thread's heap is of 64 MiB at most
 LARGEST: Final = 32 * 1024 * 1024  # glibc's DEFAULT_MMAP_THRESHOLD_MAX, above which it refuses
 
 
@@ -32,6 +33,15 @@ def keep() -> None:
     """
     _set(M_MMAP_THRESHOLD, LARGEST)
     _set(M_TRIM_THRESHOLD, LARGEST)
+
+
+def hold() -> None:
+    """Have no memory given back to the system, for a thread that may open no file.
+
+    Before the first time that it gives back what is not the main thread's, glibc reads /proc/sys/vm/overcommit_memory; free()
+    waits for that, and in Python everybody for free().
+    """
+    _set(M_TRIM_THRESHOLD, NEVER)
 
 
 def _set(parameter: int, value: int) -> None:

@@ -53,6 +53,19 @@ print(os.getpid(), spawner.submit(threading.get_native_id).result(), flush=True)
 for line in sys.stdin:
     print(json.dumps(run(**json.loads(line))), flush=True)
 """
+# A thread inside gives much memory back. glibc would read /proc/sys/vm/overcommit_memory first, with the interpreter in
+# its hands, for which whoever is to let it do so would wait.
+FREER = """
+import threading
+from fastframe.servers.confinement import Confinement
+sandbox = Confinement(read=[], write=[], network=False)
+def work():
+    sandbox.enter()
+    blocks = [bytes(100_000) for _ in range(20)]
+    while blocks:
+        blocks.pop()
+threading.Thread(target=work).start()
+"""
 PYTHON = sys.executable
 INTERPRETER = [sys.prefix, sys.base_prefix, sysconfig.get_path("stdlib")]  # it may be anywhere
 PROLOGUE = """
@@ -117,6 +130,11 @@ def networker(places):
     keeper = Keeper(read=INTERPRETER, write=[str(places / "write")], network=True)
     yield keeper
     keeper.close()
+
+
+@linux
+def test_memory_that_is_given_back_inside_opens_nothing():
+    subprocess.run([PYTHON, "-c", FREER], check=True, timeout=20)
 
 
 @linux

@@ -1,8 +1,8 @@
 """Nothing stays behind: references, blocks and resident memory, over many frames and every way to end.
 
 Each work below does some frames' worth of one thing and says how many. It is done in rounds; when the first ones have filled
-caches and free lists, a round that keeps so much as one object, of whatever size, shows. `pytest -m soak` does a million frames
-of each, and looks at resident memory too.
+caches and free lists, a round that keeps so much as one object, of whatever size, shows. With `-m soak -o
+faulthandler_timeout=600`, pytest does a million frames of each, and looks at resident memory too.
 """
 
 from __future__ import annotations
@@ -348,7 +348,6 @@ def test_blocks_and_bytes_stay_what_they_are(codec, work):
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(600)
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="resident memory is read from /proc")
 def test_soak_a_million_frames_leave_nothing(codec, work, record_property):
     share = MILLION // 10 if work(codec) >= 10 else MILLION // 2000  # 500,000 large payloads would be 150 GB
@@ -370,6 +369,7 @@ def test_soak_a_million_frames_leave_nothing(codec, work, record_property):
 @contextlib.contextmanager
 def untouched(*arguments):
     """Nobody keeps a reference to any of them."""
+    gc.collect()  # other tests' garbage may refer to a format, too
     before = [sys.getrefcount(each) for each in arguments]
     yield
     gc.collect()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import fcntl
-import gc
 import os
 import select
 import signal
@@ -15,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from fastframe.servers import seccomp
+from fastframe.servers import memory, seccomp
 
 pytestmark = pytest.mark.skipif(not seccomp.available(), reason="this machine has no seccomp with listeners")
 PR_SET_NO_NEW_PRIVS = 38
@@ -29,11 +28,11 @@ class Filtered:
 
     def __init__(self, **wanted):
         self.wanted = wanted
-        gc.disable()  # what is finalised meanwhile may open a file, which nobody here lets the thread do
         self.thread = ThreadPoolExecutor(1, initializer=self.enter)
         self.do(int)
 
     def enter(self):
+        memory.hold()  # nobody here lets the thread open what malloc wants to read
         libc.prctl(PR_SET_NO_NEW_PRIVS, *map(ctypes.c_ulong, (1, 0, 0, 0)))
         self.keeper = os.getpid(), threading.get_native_id()
         self.listener = seccomp.install(seccomp.program(keeper=self.keeper, **self.wanted), listen=self.wanted["listen"])
@@ -51,7 +50,6 @@ class Filtered:
         if self.wanted["listen"]:
             os.close(self.listener)
         self.thread.shutdown()
-        gc.enable()
 
 
 @pytest.fixture

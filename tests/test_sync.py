@@ -129,7 +129,7 @@ def test_a_trickle_does_not_outlast_the_timeout(pair):
 
     with in_thread(trickle):
         with pytest.raises(TimeoutError):
-            stream.recv(timeout=0.2)  # pytest-timeout ends this if it goes on for as long as bytes come
+            stream.recv(timeout=0.2)  # pytest ends this if it goes on for as long as bytes come
         stream.abort()
 
 
