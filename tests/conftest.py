@@ -12,6 +12,7 @@ import importlib.util
 import os
 import shlex
 import shutil
+import signal
 import sys
 from collections.abc import Callable
 from importlib.machinery import PathFinder
@@ -62,6 +63,17 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(f"FASTFRAME_IMPLEMENTATION must be unset, 'cython' or 'python', not {CHOICE!r}")
     if "cython" in IMPLEMENTATIONS and not BUILT:
         raise pytest.UsageError(f"{MODULES['cython']} is not built: build it, or test FASTFRAME_IMPLEMENTATION=python alone")
+    _heed_signals()
+
+
+def _heed_signals() -> None:
+    """Have the programs that are tested heed what nohup(1), and a script for what is in its background, has all ignore.
+
+    A handler is not inherited, as SIG_IGN is; with this one a hangup still does not end the tests.
+    """
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, lambda *_: None)):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 def pytest_report_header(config: pytest.Config) -> str:
