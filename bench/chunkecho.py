@@ -21,13 +21,13 @@ from .entry import LeftOutError
 from .machine import STEADY
 from .measure import Results, on_core, two_cores
 from .processes import Client, Server, client, serving
-from .race import Race, Runner, race
+from .race import Race, Runner, race, runner
 from .report import say, size_text
 from .workloads import frame, some_payloads
 
 OUTSTANDING: Final = 4 << 20  # bytes
 RING_SIZE: Final = 1 << 20  # bytes of frames that are sent over and over: as many as one call may send
-WARM_SIZE: Final = 64 << 10  # bytes of the first, short run
+LEAST_SIZE: Final = 64 << 10  # bytes of a turn
 MOST_READS: Final = 16384  # of a frame: a turn with more would take seconds, and show nothing new
 MODULE: Final = "fastframe.bench.chunkservers"
 
@@ -102,27 +102,12 @@ def cells(setup: Setup, payload: int, reads: Sequence[int]) -> Iterator[Row]:
         for name, server in setup.servers.items():
             for read in fitting(name, payload, reads):
                 each = stack.enter_context(told(command, server, read))
-                runners[label(name, read)] = paced(server, each, max(2, WARM_SIZE // payload), setup.turn_ns)
+                runners[label(name, read)] = runner(server, each, max(2, LEAST_SIZE // payload), setup.turn_ns)
         result = race(runners, setup.repetitions)
     for name in setup.servers:
         own = fitting(name, payload, reads)
         for read in own:
             yield {"payload": payload, "read": read, "contender": name, **figures_of(result, name, read, own)}
-
-
-def paced(server: Server, each: Client, count: int, turn_ns: int) -> Runner:
-    """Warm both up, and find out how many frames make a turn by what they take the server.
-
-    Not by the clock, as in `race.runner`: on a busy machine that made turns of a tenth of the window in some cells, in which
-    there was less to read than a read may bring, and a frame cost three times as much.
-    """
-    while True:
-        before = server.cpu_ns()
-        each.run(count)
-        took = server.cpu_ns() - before
-        if took > turn_ns // 4:
-            return Runner(server, each, max(2, count * turn_ns // took))
-        count *= 2
 
 
 def fitting(name: str, payload: int, reads: Sequence[int]) -> list[int]:

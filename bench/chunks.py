@@ -24,6 +24,7 @@ from .knees import measured_facts
 from .machine import STEADY, environment_text, package_versions
 from .measure import Spread, cores_used
 from .options import numbers, whole_number
+from .race import turns_text
 from .report import size_text
 
 KIB, MIB = 1 << 10, 1 << 20
@@ -81,7 +82,7 @@ def measured(args: argparse.Namespace) -> Report:
 
 def settings(repetitions: int, turn_ns: int) -> dict[str, str]:
     return {
-        "turns": f"{repetitions} of about {turn_ns // 1_000_000} ms",
+        "turns": turns_text(repetitions, turn_ns),
         "outstanding": f"{size_text(chunkecho.OUTSTANDING)} of an echo, at least two frames",
         "cores_used": f"echo: {cores_used()}; transfer: all, by both ends",
         "sender": chunktransfer.SENDER,

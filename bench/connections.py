@@ -35,6 +35,7 @@ PER_SOURCE: Final = 100  # connections from one address
 FIRST_SOURCE: Final = 0x7F000002  # 127.0.0.2
 OWN_FILES: Final = 100  # of this process, and of the server, besides the connections
 PAYLOAD: Final = 64
+LEAST_FRAMES: Final = 2  # of a turn
 WITH_TLS: Final = ("callback", "batch", "stream", "readexactly")
 PATIENCE: Final = 30.0  # seconds for a connection and its first frame
 
@@ -127,8 +128,8 @@ def measured(echo: Echo, setup: Setup) -> Row:
         with idle(busy, echo, setup), speaker(echo, busy, setup) as busy_client:
             after = busy.memory()
             runners = {
-                "without": runner(quiet, quiet_client, 1, setup.turn_ns),
-                "with": runner(busy, busy_client, 1, setup.turn_ns),
+                "without": runner(quiet, quiet_client, LEAST_FRAMES, setup.turn_ns),
+                "with": runner(busy, busy_client, LEAST_FRAMES, setup.turn_ns),
             }
             result = race(runners, setup.repetitions)
     memory = {"before": before, "after": after}

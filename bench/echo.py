@@ -35,7 +35,7 @@ from .measure import Spread, cores_used, on_core, two_cores
 from .native import c_program
 from .options import names_of, numbers, whole_number
 from .processes import Client, Server, client, serving
-from .race import TURN_NS, Race, race, runner
+from .race import TURN_NS, Race, race, runner, turns_text
 from .report import say, size_text
 from .workloads import some_payloads
 
@@ -43,6 +43,7 @@ KIB, MIB = 1 << 10, 1 << 20
 SIZES: Final = (64, KIB, 16 * KIB, MIB)
 QUICK_SIZES: Final = (64, MIB)
 WINDOWS: Final = (1, 64)
+LEAST_WINDOWS: Final = 2  # full, in a turn
 REPETITIONS: Final = 11
 QUICK_REPETITIONS, QUICK_TURN_NS = 3, 20_000_000
 # Of frames that are sent over and over: few enough to stay in the cache, at least so many, at most so many.
@@ -110,7 +111,7 @@ def measured(args: argparse.Namespace) -> Report:
 
 def settings(environment: dict[str, str], repetitions: int, turn_ns: int) -> dict[str, str]:
     return {
-        "turns": f"{repetitions} of about {turn_ns // 1_000_000} ms",
+        "turns": turns_text(repetitions, turn_ns),
         "cores_used": cores_used(),
         "environment": environment_text(environment),
     }
@@ -156,7 +157,7 @@ def cell_rows(setup: Setup, size: int, window: int) -> list[Report]:
         for name, server in setup.servers.items():
             try:
                 each = stack.enter_context(client_of(ECHOES[name], server, speech))
-                runners[name] = runner(server, each, window, setup.turn_ns)
+                runners[name] = runner(server, each, LEAST_WINDOWS * window, setup.turn_ns)
             except (BenchError, OSError) as error:
                 forgive(name, error)
         result = race(runners, setup.repetitions, forgive)

@@ -1,7 +1,7 @@
 """A race of servers: each answers some frames in its turn, and what the kernel charged the server for that is noted.
 
 Processor time is the figure: how long a turn took tells as much of the client, which has a core of its own and is kept busy by
-every fast server. A slow server gets fewer frames, so that each has turns of about the same length.
+every fast server. A slow server gets fewer frames, so that each has turns of about the same length, by the same measure.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .entry import BenchError
     from .processes import Server, Turn
 
-TURN_NS: Final = 80_000_000  # long against a tick of the kernel, and against another process that has the core for one
+TURN_NS: Final = 50_000_000  # of the server's processor: long against a tick of the kernel
 
 
 class Runs(Protocol):
@@ -43,14 +43,28 @@ class Race(NamedTuple):
     slow: Results
 
 
-def runner(server: Server, client: Runs, window: int, turn_ns: int) -> Runner:
-    """Warm both up, and find out how many frames make a turn: at least two windows full."""
-    count = 2 * window
+def runner(server: Server, client: Runs, least: int, turn_ns: int) -> Runner:
+    """Warm both up, and find out how many frames, `least` or more, take the server `turn_ns` of its processor.
+
+    Not by the clock: a short trial may fall into a moment when others have the core, and then every turn is too short. Of nine
+    trials on a busy machine the longest turn had 2 to 60 times the frames of the shortest, by the server's processor 1.3 to 1.6
+    times; where a turn was a tenth of the window, a frame cost three times as much. The client's processor does not count: by
+    the clock a turn takes at most 2.8 times as long, with one frame at a time, when both mostly wait, or with a server in C,
+    whose client is the slower one. That is not too long.
+    """
+    count = least
     while True:
-        took = client.run(count).ns
+        before = server.cpu_ns()
+        client.run(count)
+        took = server.cpu_ns() - before
         if took > turn_ns // 4:
-            return Runner(server, client, max(2 * window, count * turn_ns // took))
+            return Runner(server, client, max(least, count * turn_ns // took))
         count *= 2
+
+
+def turns_text(repetitions: int, turn_ns: int) -> str:
+    """Return in words how many turns there are of each, and how long they are: of the server's processor, or of who works."""
+    return f"{repetitions} of about {turn_ns / 1e6:g} ms of the processor"
 
 
 def race(runners: Mapping[str, Runner], repetitions: int, forgive: Callable[[str, BenchError], None] | None = None) -> Race:

@@ -5,7 +5,7 @@ from typing import ClassVar
 import pytest
 
 from fastframe.bench.processes import Turn
-from fastframe.bench.race import Runner, race, runner
+from fastframe.bench.race import Runner, race, runner, turns_text
 
 
 class Fake:
@@ -31,12 +31,23 @@ def log(monkeypatch):
     return Fake.log
 
 
-def test_a_turn_has_about_the_same_length_for_everybody(log):
-    for ns, window, frames in ((1000, 1, 1000), (100_000, 1, 10), (10**7, 1, 2), (10**7, 64, 128)):
+def test_a_turn_has_about_the_same_length_for_everybody_by_the_servers_processor(log):
+    for ns, least, frames in ((1000, 2, 10_000), (100_000, 2, 100), (10**7, 2, 2), (10**7, 128, 128)):
         fake = Fake("", ns)
-        assert runner(fake, fake, window, turn_ns=10**6).frames == frames
+        assert runner(fake, fake, least, turn_ns=10**6) == (fake, fake, frames)
     assert log[0] == ("", 2)
     assert log[-1] == ("", 128)
+
+
+def test_a_client_that_was_kept_waiting_makes_no_turn_shorter(monkeypatch):
+    at_ease, kept_waiting = Fake("", 1000), Fake("", 1000)
+    monkeypatch.setattr(kept_waiting, "run", lambda count: Fake.run(kept_waiting, count)._replace(ns=10**9))
+    assert runner(kept_waiting, kept_waiting, 2, 10**6).frames == runner(at_ease, at_ease, 2, 10**6).frames
+
+
+def test_the_length_of_turns_is_said():
+    assert turns_text(11, 50_000_000) == "11 of about 50 ms of the processor"
+    assert turns_text(1, 100_000) == "1 of about 0.1 ms of the processor"
 
 
 def test_a_race_gives_nanoseconds_a_frame_and_ratios(log):
