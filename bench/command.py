@@ -9,7 +9,6 @@ import argparse
 import contextlib
 import importlib.util
 import json
-import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from .entry import BenchError
+from .files import against_file, write_whole
 from .machine import STEADY_MEMCPY
 from .report import print_table, say
 from .tables import bars_table, print_verdicts, table_text
@@ -117,15 +117,6 @@ def can_write(args: argparse.Namespace) -> bool:
     return not problems
 
 
-def against_file(path: Path) -> str:
-    """Return what stands against writing to a file, nothing if nothing does."""
-    if not path.parent.is_dir():
-        return f"there is no folder {path.parent}"
-    if path.is_dir():
-        return f"{path} is a folder"
-    return "" if os.access(path if path.exists() else path.parent, os.W_OK) else f"{path} may not be written"
-
-
 def save(args: argparse.Namespace, results: Sequence[tuple[Family, Report]]) -> int:
     """Write the files that were asked for; return the exit status, and say in one line for each what cannot be written."""
     reports = [report for _, report in results]
@@ -147,19 +138,19 @@ def save(args: argparse.Namespace, results: Sequence[tuple[Family, Report]]) -> 
 
 
 def write_json(path: Path, reports: Sequence[Report]) -> None:
-    path.write_text(json.dumps({"fastframe_bench": FILE_FORMAT, "reports": reports}, indent=1) + "\n", encoding="utf-8")
+    write_whole(path, json.dumps({"fastframe_bench": FILE_FORMAT, "reports": reports}, indent=1) + "\n")
 
 
 def write_pages(folder: Path, results: Sequence[tuple[Family, Report]]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for family, report in results:
-        (folder / f"benchmarks-{family.name}.md").write_text(markdown(family, report), encoding="utf-8")
+        write_whole(folder / f"benchmarks-{family.name}.md", markdown(family, report))
 
 
 def write_page(path: Path, results: Sequence[tuple[Family, Report]]) -> None:
     from .page import page_html  # noqa: PLC0415  which needs what `about` says
 
-    path.write_text(page_html(results), encoding="utf-8")
+    write_whole(path, page_html(results))
 
 
 def write_pictures(folder: Path, results: Sequence[tuple[Family, Report]]) -> None:
