@@ -25,10 +25,36 @@ if TYPE_CHECKING:
     from .family import Family, Report
 
 DRAWS_WITH: Final = {"html": "plotly", "png": "matplotlib"}  # extras, by option
+SIGNALLED: Final = 128  # and the number of the signal that ended a program: its status, as a shell says it
 FILE_FORMAT: Final = 1  # of the JSON files; another number where an old file would be misread
 MOST_STUMBLE: Final = 2  # times as long as a copy between other addresses (`memcpy_stumble`)
 
 
+@contextlib.contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Have SIGTERM and SIGHUP unwind as Ctrl-C does, so that no server and no gigabytes of files stay behind.
+
+    The exit status is what a shell makes of the signal: 143 and 129. Who has SIGHUP ignored (nohup) goes on.
+    """
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    heard = [number for number, handler in before.items() if handler != signal.SIG_IGN]
+
+    def end(number: int, frame: object) -> None:  # noqa: ARG001  what handlers get
+        for each in heard:
+            signal.signal(each, signal.SIG_IGN)  # another one shall not break off the cleaning up
+        say(f"fastframe bench: ended by {signal.Signals(number).name}")
+        raise SystemExit(SIGNALLED + number)
+
+    for number in heard:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in heard:
+            signal.signal(number, before[number])
+
+
+@ended_by_signals()
 def run(family: Family, argv: Sequence[str]) -> int:
     """Run a family's command and return its exit status."""
     args = parse(family, argv)
@@ -60,26 +86,10 @@ def add_quick_option(parser: argparse.ArgumentParser, text: str = "under 30 s, o
 
 
 def measured(family: Family, args: argparse.Namespace) -> Report:
-    """Return the whole report; a signal that ends the process has everything that was started cleaned up."""
-    with ended_by_signals():
-        report = family.measure(args)
+    """Return the whole report."""
+    report = family.measure(args)
     report["bars"] = family.bars(report)
     return report
-
-
-@contextlib.contextmanager
-def ended_by_signals() -> Iterator[None]:
-    """Have SIGTERM and SIGHUP unwind as Ctrl-C does, so that no server and no gigabytes of files stay behind."""
-
-    def interrupt(number: int, frame: object) -> None:  # noqa: ARG001  what handlers get
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 # Files

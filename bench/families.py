@@ -33,6 +33,7 @@ def family(name: str) -> Family:
     return found
 
 
+@command.ended_by_signals()
 def main(argv: list[str]) -> int:
     """Run the command and return its exit status: 1 if a family could not be measured."""
     parser = argparse.ArgumentParser(

@@ -53,6 +53,7 @@ class Advice(NamedTuple):
     reason: str
 
 
+@command.ended_by_signals()
 def main(argv: list[str]) -> int:
     """Run the command and return its exit status."""
     args = parser().parse_args(argv)

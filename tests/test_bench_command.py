@@ -1,8 +1,11 @@
 """What every benchmark's command does with its options, its files and signals; with a family that measures nothing."""
 
 import errno
+import os
 import signal
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -91,12 +94,57 @@ def test_what_cannot_be_measured_is_a_failure_in_one_line(error, capsys):
     assert capsys.readouterr().err == "fastframe bench nothing: not here\n"
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_unwinds(number):
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_unwinds_and_another_does_not_break_that_off(number, status, capsys):
     before = signal.getsignal(number)
-    with pytest.raises(KeyboardInterrupt), command.ended_by_signals():
-        signal.raise_signal(number)
+
+    def measure(args):
+        try:
+            signal.raise_signal(number)
+        finally:
+            signal.raise_signal(number)
+
+    with pytest.raises(SystemExit) as caught:
+        command.run(made_up(measure), [])
+    assert caught.value.code == status
+    assert capsys.readouterr().err == f"fastframe bench: ended by {number.name}\n"
     assert signal.getsignal(number) == before
+
+
+def test_a_hangup_that_is_ignored_stays_so():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with command.ended_by_signals():
+            signal.raise_signal(signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_run_that_a_signal_ends_leaves_no_server_and_no_file_behind(number, status, tmp_path):
+    arguments = ["echo", "--quick", "--only", "c,sync", "--sizes", "64", "--repetitions", "1000"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "fastframe", "bench", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+    ) as process:
+        said = process.stderr.readline()
+        while said and "window" not in said:
+            said = process.stderr.readline()
+        children = started_by(process.pid)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=20)
+    assert (process.returncode, out) == (status, "")
+    assert err in ("fastframe bench: ended by SIGTERM\n", "fastframe: interrupted\n")
+    assert children
+    assert not [pid for pid in children if os.path.exists(f"/proc/{pid}")]
+    assert os.listdir(tmp_path) == []
+
+
+def started_by(pid):
+    return [int(child) for path in Path(f"/proc/{pid}/task").glob("*/children") for child in path.read_text().split()]
 
 
 def test_help_has_an_example(capsys):
