@@ -84,7 +84,7 @@ def echo_verdicts(report: Row) -> list[Row]:
 def connection_verdicts(report: Row) -> list[Row]:
     """Return the bars of idle connections: their memory, where they are plain, and the echo beside them."""
     rows = {row["contender"]: row for row in report["connections"] if report["contenders"][row["contender"]] == "ours"}
-    memory = {name: row["bytes"] / KIB for name, row in rows.items() if report["settings"]["tls"] == "no"}
+    memory = {name: row["bytes"]["median"] / KIB for name, row in rows.items() if report["settings"]["tls"] == "no"}
     echo = {name: row["slow"]["ratio"]["median"] for name, row in rows.items()}
     found = [
         verdict("KiB an idle connection", memory, worst=MOST_CONNECTION_KIB),

@@ -1,9 +1,9 @@
 """What connections cost a server while nobody speaks on them: ours on each loop, and its peers.
 
-For each way and loop there are two servers: one with N connections that are idle, and one without any. Of the first, the memory
-(Pss: what it shares with others counts in part) is taken before the connections come and after, when each has carried one frame
-there and back, so that nothing is still to be made for the first frame. Then both servers echo frames of 64 B on one more
-connection, one at a time, in turns: does it take longer with the others there?
+All take turns, in some rounds. In a round there are two new servers: one with N connections that are idle, and one without
+any. Of the first, the memory (Pss: what it shares with others counts in part) is taken before the connections come and after,
+when each has carried one frame there and back, so that nothing is still to be made for the first frame. Then both servers echo
+frames of 64 B on one more connection, one at a time, in turns: does it take longer with the others there?
 
 This process is the client. Its N sockets have many source addresses, for the ports of one would run out, and a server may allow
 only so many connections from one. glibc runs as it comes: how it keeps memory is part of what is asked.
@@ -12,22 +12,23 @@ only so many connections from one. glibc runs as it comes: how it keeps memory i
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import resource
 import socket
 import ssl
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from .echo import Speech, client_of, client_program
 from .echoes import ECHOES, Echo
 from .entry import BenchError, LeftOutError
-from .measure import on_core, two_cores
+from .measure import on_core, spread, take_turns, two_cores
 from .processes import Server, Turn, serving
-from .race import Race, Runs, race, runner
+from .race import Race, Runs, joined, race, runner
 from .report import say
 from .workloads import some_payloads
 
@@ -35,16 +36,27 @@ PER_SOURCE: Final = 100  # connections from one address
 FIRST_SOURCE: Final = 0x7F000002  # 127.0.0.2
 OWN_FILES: Final = 100  # of this process, and of the server, besides the connections
 PAYLOAD: Final = 64
+DIFFERENT: Final = 251  # of them; neighbours differ
 LEAST_FRAMES: Final = 2  # of a turn
+TOGETHER: Final = 50  # connections that wait to be served: half of what asyncio's listener holds
 WITH_TLS: Final = ("callback", "batch", "stream", "readexactly")
 PATIENCE: Final = 30.0  # seconds for a connection and its first frame
 
 Row = dict[str, Any]
+Exchange = tuple[bytes, bytes]  # what is sent, and the answer
 
 
 class Tls(NamedTuple):
     certificate: str  # the server's: a file with key and chain
     context: ssl.SSLContext  # the client's
+
+
+class Effort(NamedTuple):
+    """How long it is measured: in so many rounds, of so many turns of an echo each."""
+
+    rounds: int
+    turns: int
+    turn_ns: int
 
 
 class Setup(NamedTuple):
@@ -54,31 +66,42 @@ class Setup(NamedTuple):
     connections: int
     tls: Tls | None
     core: int | None
-    turn_ns: int
-    repetitions: int
+    effort: Effort
 
 
-def rows(names: Iterable[str], count: int, turn_ns: int, repetitions: int, left_out: list[str], *, tls: bool) -> list[Row]:
+class Round(NamedTuple):
+    """The memory of a server without its connections and with them, in bytes; and the echo on both servers."""
+
+    before: int
+    after: int
+    race: Race
+
+
+def rows(names: Iterable[str], count: int, effort: Effort, left_out: list[str], *, tls: bool) -> list[Row]:
     """Return what `count` idle connections cost each of these servers, a row for each."""
-    found = []
+
+    def forgive(name: str, error: BenchError) -> None:
+        if ECHOES[name].kind == "ours" and not isinstance(error, LeftOutError):
+            raise error
+        left_out.append(f"{name}: {error}")
+
     client_core, server_core = two_cores()
     allow_files(count + OWN_FILES, "--count")
     with on_core(client_core), certificate(wanted=tls) as keys:
-        setup = Setup(client_program(), count, keys, server_core, turn_ns, repetitions)
+        setup = Setup(client_program(), count, keys, server_core, effort)
+        players = {}
         for name in names:
             if tls and not has_tls(name):
                 left_out.append(f"{name}: it has no TLS here; {', '.join(WITH_TLS)} have")
-                continue
-            say(f"{name}: {count:,} connections")
-            try:
-                found.append({"contender": name, **measured(ECHOES[name], setup)})
-            except LeftOutError as error:
-                left_out.append(f"{name}: {error}")
-            except BenchError as error:
-                if ECHOES[name].kind == "ours":
-                    raise
-                left_out.append(f"{name}: {error}")
-    return found
+            else:
+                players[name] = functools.partial(played, name, setup)
+        rounds = take_turns(players, effort.rounds, forgive)
+    return [{"contender": name, **row(own, count)} for name, own in rounds.items()]
+
+
+def played(name: str, setup: Setup) -> Round:
+    say(f"{name}: {setup.connections:,} connections")
+    return one_round(ECHOES[name], setup)
 
 
 def has_tls(name: str) -> bool:
@@ -114,8 +137,8 @@ def certificate(*, wanted: bool) -> Iterator[Tls | None]:
         yield Tls(str(path), context)
 
 
-def measured(echo: Echo, setup: Setup) -> Row:
-    """Return what idle connections cost a server: bytes each, and spreads of nanoseconds without and with them."""
+def one_round(echo: Echo, setup: Setup) -> Round:
+    """Measure what idle connections cost a new server, beside one without any."""
     command = echo.command() + ([setup.tls.certificate] if setup.tls else [])
     with (
         serving(command, {}, setup.core) as quiet,
@@ -127,13 +150,19 @@ def measured(echo: Echo, setup: Setup) -> Row:
         before = busy.memory()
         with idle(busy, echo, setup), speaker(echo, busy, setup) as busy_client:
             after = busy.memory()
+            turn_ns = setup.effort.turn_ns
             runners = {
-                "without": runner(quiet, quiet_client, LEAST_FRAMES, setup.turn_ns),
-                "with": runner(busy, busy_client, LEAST_FRAMES, setup.turn_ns),
+                "without": runner(quiet, quiet_client, LEAST_FRAMES, turn_ns),
+                "with": runner(busy, busy_client, LEAST_FRAMES, turn_ns),
             }
-            result = race(runners, setup.repetitions)
-    memory = {"before": before, "after": after}
-    return {"count": setup.connections, "memory": memory, "bytes": (after - before) / setup.connections, **figures(result)}
+            return Round(before, after, race(runners, setup.effort.turns))
+
+
+def row(rounds: Sequence[Round], count: int) -> Row:
+    """Return the spread of the bytes that a connection takes, and those of nanoseconds (`figures`)."""
+    memory = {"before": [each.before for each in rounds], "after": [each.after for each in rounds]}
+    size = spread([(each.after - each.before) / count for each in rounds])
+    return {"count": count, "memory": memory, "bytes": size._asdict(), **figures(joined([each.race for each in rounds]))}
 
 
 def figures(result: Race) -> Row:
@@ -156,15 +185,15 @@ def speaker(echo: Echo, server: Server, setup: Setup) -> Iterator[Runs]:
             yield client
         return
     with connect(server, 0, setup.tls) as connection:
-        yield Speaker(connection, echo)
+        yield Speaker(connection, exchanges(echo, DIFFERENT))
 
 
 class Speaker:
     """The client in Python, for a connection that `native/client.c` cannot speak on: TLS. One frame at a time."""
 
-    def __init__(self, connection: socket.socket, echo: Echo, different: int = 251) -> None:
+    def __init__(self, connection: socket.socket, said: list[Exchange]) -> None:
         self.connection = connection
-        self.exchanges = [(echo.requests([payload]), echo.answers([payload])) for payload in some_payloads(PAYLOAD, different)]
+        self.exchanges = said
 
     def run(self, count: int) -> Turn:
         """Send `count` frames, each when the last one has been answered; raise `BenchError` if one is not what it should be."""
@@ -173,29 +202,56 @@ class Speaker:
             request, answer = self.exchanges[number % len(self.exchanges)]
             began = time.perf_counter_ns()
             self.connection.sendall(request)
-            received = self.connection.recv(len(answer))
-            while 0 < len(received) < len(answer) and (more := self.connection.recv(len(answer) - len(received))):
-                received += more
+            hear(self.connection, answer)
             latencies.append(time.perf_counter_ns() - began)
-            if received != answer:
-                raise BenchError("an answer is not what was sent")
         latencies.sort()
         return Turn(sum(latencies), latencies[count // 2], latencies[count * 99 // 100])
+
+
+def exchanges(echo: Echo, different: int) -> list[Exchange]:
+    return [(echo.requests([payload]), echo.answers([payload])) for payload in some_payloads(PAYLOAD, different)]
+
+
+def hear(connection: socket.socket, answer: bytes) -> None:
+    """Receive so many bytes; raise `BenchError` if they are not the answer."""
+    received = connection.recv(len(answer))
+    while 0 < len(received) < len(answer) and (more := connection.recv(len(answer) - len(received))):
+        received += more
+    if received != answer:
+        raise BenchError("an answer is not what was sent")
 
 
 @contextlib.contextmanager
 def idle(server: Server, echo: Echo, setup: Setup) -> Iterator[None]:
     """Open connections that stay, and have each carry one frame: when it is back, the server has accepted all before it."""
     with contextlib.ExitStack() as stack:
-        for number in range(setup.connections):
-            try:
-                connection = stack.enter_context(connect(server, number, setup.tls))
-                if setup.tls is None:
-                    echo.greet(connection)
-                Speaker(connection, echo, 1).run(1)
-            except (OSError, BenchError) as error:
-                raise BenchError(f"connection {number + 1:,} is not served: {error}") from None
+        for first in range(0, setup.connections, TOGETHER):
+            open_some(range(first, min(first + TOGETHER, setup.connections)), server, echo, setup, stack)
         yield
+
+
+def open_some(numbers: range, server: Server, echo: Echo, setup: Setup, stack: contextlib.ExitStack) -> None:
+    """Open the connections of these numbers, and then await each one's frame: one by one costs the server three times as much."""
+    ((request, answer),) = exchanges(echo, 1)
+    opened = []
+    for number in numbers:
+        with served(number):
+            connection = stack.enter_context(connect(server, number, setup.tls))
+            if setup.tls is None:
+                echo.greet(connection)
+            connection.sendall(request)
+            opened.append(connection)
+    for number, connection in zip(numbers, opened, strict=True):
+        with served(number):
+            hear(connection, answer)
+
+
+@contextlib.contextmanager
+def served(number: int) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, BenchError) as error:
+        raise BenchError(f"connection {number + 1:,} is not served: {error}") from None
 
 
 def connect(server: Server, number: int, tls: Tls | None) -> socket.socket:

@@ -23,7 +23,7 @@ class BenchError(Exception):
     """A measurement cannot be made; the text says why in one line."""
 
 
-class LeftOutError(Exception):
+class LeftOutError(BenchError):
     """A contender cannot take part; the text says which and why, in one line."""
 
 

@@ -6,29 +6,32 @@
 from __future__ import annotations
 
 import argparse
+import math
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from . import connections, decoders
 from .bars import MOST_CONNECTION_KIB, connection_verdicts
 from .charts import Axis, Bar, Bars, Chart
 from .command import run
+from .connections import Effort
 from .decoders import DECODERS
 from .echoes import ECHOES, chosen, versions
 from .entry import BenchError
 from .family import Family, Figure, Report, new_report
 from .machine import package_versions
-from .measure import Spread, cores_used, spread
+from .measure import Spread, cores_used
 from .memorytables import MEMORY_INTRODUCTION, memory_tables
 from .options import names_of, whole_number
-from .race import TURN_NS
+from .race import TURN_NS, turns_text
 
 COUNT: Final = 10_000
 TLS_COUNT: Final = 5_000
 QUICK_COUNT: Final = 1_000
-REPETITIONS: Final = 21  # turns of a server with connections, and one without
-QUICK_REPETITIONS, QUICK_TURN_NS = 5, 20_000_000
+ROUNDS: Final = 3  # with new servers in each
+REPETITIONS: Final = 21  # turns of a server with connections, and one without, in all rounds
+QUICK_REPETITIONS, QUICK_TURN_NS = 6, 10_000_000
 HOLDINGS: Final = 5  # of each decoder's processes; what they hold hardly differs
 QUICK_HOLDINGS: Final = 2
 SERVERS: Final = ["callback", "stream", "readexactly/asyncio", "twisted", "picows/asyncio"]
@@ -48,7 +51,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help=f"connections, and decoders (default: {COUNT:,}; {TLS_COUNT:,} with --tls; {QUICK_COUNT:,} with --quick)",
     )
-    parser.add_argument("--repetitions", type=whole_number, metavar="N", help=f"turns of each server (default: {REPETITIONS})")
+    parser.add_argument(
+        "--repetitions",
+        type=whole_number,
+        metavar="N",
+        help=f"turns of each server in all {ROUNDS} rounds (default: {REPETITIONS})",
+    )
     parser.add_argument("--tls", action="store_true", help="connections over TLS, with a certificate made by trustme")
     parser.add_argument(
         "--only",
@@ -71,15 +79,14 @@ def measured(args: argparse.Namespace) -> Report:
     count = args.count or (QUICK_COUNT if args.quick else TLS_COUNT if args.tls else COUNT)
     everybody = list(DECODERS), list(chosen(QUICK_SERVERS if args.quick else SERVERS))
     holding, serving = entered(args.only) if args.only else everybody
-    settings = {"tls": "yes" if args.tls else "no", "count": f"{count:,}", "cores_used": cores_used()}
+    effort = effort_of(args)
+    settings = {"tls": "yes" if args.tls else "no", "count": f"{count:,}", "turns": text(effort), "cores_used": cores_used()}
     report = new_report("memory", quick=args.quick, settings=settings)
     left_out = report["left_out"]
     report["versions"] = package_versions(PACKAGES[name] for name in holding if name in PACKAGES) | versions(serving)
     if args.tls:
         report["versions"]["OpenSSL"] = ssl.OPENSSL_VERSION
-    repetitions = args.repetitions or (QUICK_REPETITIONS if args.quick else REPETITIONS)
-    turn_ns = QUICK_TURN_NS if args.quick else TURN_NS
-    report["connections"] = connections.rows(serving, count, turn_ns, repetitions, left_out, tls=args.tls)
+    report["connections"] = connections.rows(serving, count, effort, left_out, tls=args.tls)
     report["decoders"] = decoders.rows(holding, count, QUICK_HOLDINGS if args.quick else HOLDINGS, left_out)
     here = [row["contender"] for row in (*report["decoders"], *report["connections"])]
     if not here:
@@ -87,6 +94,18 @@ def measured(args: argparse.Namespace) -> Report:
     report["contenders"] = {name: each.kind for name, each in (DECODERS | ECHOES).items() if name in here}
     report["does"] = {name: each.does for name, each in (DECODERS | ECHOES).items() if name in here}
     return report
+
+
+def effort_of(args: argparse.Namespace) -> Effort:
+    """Return as many rounds as there are turns for, ROUNDS at most, and the turns shared out among them."""
+    turns = args.repetitions or (QUICK_REPETITIONS if args.quick else REPETITIONS)
+    rounds = min(ROUNDS, turns)
+    return Effort(rounds, math.ceil(turns / rounds), QUICK_TURN_NS if args.quick else TURN_NS)
+
+
+def text(effort: Effort) -> str:
+    rounds = f"in {effort.rounds} round{'s' * (effort.rounds != 1)}"
+    return f"{turns_text(effort.rounds * effort.turns, effort.turn_ns)}, {rounds}"
 
 
 # What is shown
@@ -99,7 +118,7 @@ def figures(report: Report) -> Iterator[Figure]:
         yield Figure(name, "bytes a decoder", Spread(**row["bytes"]), None, row["contender"])
     for row in report["connections"]:
         name = f"{row['count']:,} connections, {row['contender']}"
-        yield Figure(f"{name}, memory", "bytes a connection", spread([row["bytes"]]), None, row["contender"])
+        yield Figure(f"{name}, memory", "bytes a connection", Spread(**row["bytes"]), None, row["contender"])
         for kind, unit in (("slow", "ns until 99 % of the answers"), ("cpu", "ns of the server's processor")):
             own = row[kind]
             yield Figure(f"{name}, {kind}", unit, Spread(**own["with"]), Spread(**own["ratio"]), row["contender"])
@@ -112,7 +131,7 @@ def charts(report: Report) -> list[Chart]:
     for row in report["decoders"]:
         value = Spread(*(max(1.0, each) for each in row["bytes"].values()))  # a scale by powers of ten has no nought
         states.setdefault(row["state"], []).append(Bar(row["contender"], kinds[row["contender"]], value))
-    servers = [Bar(row["contender"], kinds[row["contender"]], spread([row["bytes"] / KIB])) for row in report["connections"]]
+    servers = [Bar(row["contender"], kinds[row["contender"]], kib(row["bytes"])) for row in report["connections"]]
     found: list[Chart] = []
     if states:
         found.append(Bars("decoders", "What a decoder holds", Axis("bytes a decoder", "log"), states, DECODERS_NOTE))
@@ -121,6 +140,10 @@ def charts(report: Report) -> list[Chart]:
         marks = {} if report["settings"]["tls"] == "yes" else {"at most, ours": MOST_CONNECTION_KIB}
         found.append(Bars("connections", title, Axis("KiB a connection"), {"": servers}, CONNECTIONS_NOTE, marks))
     return found
+
+
+def kib(size: Mapping[str, float]) -> Spread:
+    return Spread(*(each / KIB for each in size.values()))
 
 
 PACKAGES: Final = {"msgpack": "msgpack", "hiredis": "hiredis", "picows": "picows", "Int32StringReceiver": "twisted"}

@@ -18,8 +18,9 @@ MEMORY_INTRODUCTION = (
     " contender and repetition. *16 MiB announced*: it holds the header of such a frame, of which nothing more has come. *after"
     " 1 MiB*: such a frame has gone through; *a frame later*: and a small one behind it. A connection's memory is the server's"
     " own (Pss) with the idle connections less without them, each after its first frame. Two servers echo frames of 64 B one at"
-    " a time, in turns: one with idle connections, one without any. A figure is the median of the turns ± half of what lies"
-    " between the quartiles, a ratio is taken turn by turn."
+    " a time, in turns: one with idle connections, one without any. That is done in rounds, with new servers in each. A figure"
+    " is the median of the turns, of memory that of the rounds, ± half of what lies between the quartiles; a ratio is taken"
+    " turn by turn."
 )
 
 
@@ -51,7 +52,7 @@ def connection_tables(report: Report) -> list[Table]:
     heads = ["server", "KiB each", *(part + what for part in parts for what in ("", " with", " times"))]
     lines = []
     for row in found:
-        line = [row["contender"], f"{row['bytes'] / 1024:.2f}"]
+        line = [row["contender"], f"{row['bytes']['median'] / 1024:.2f} {deviation(row['bytes'])}".strip()]
         for kind in ("median", "slow", "cpu"):
             line += [us_text(row[kind][which]["median"]) for which in ("without", "with")]
             line.append(ratio_text(row[kind]["ratio"]["median"]))

@@ -6,7 +6,7 @@ every fast server. A slow server gets fewer frames, so that each has turns of ab
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from .measure import Results, take_turns
@@ -60,6 +60,15 @@ def runner(server: Server, client: Runs, least: int, turn_ns: int) -> Runner:
         if took > turn_ns // 4:
             return Runner(server, client, max(least, count * turn_ns // took))
         count *= 2
+
+
+def joined(races: Sequence[Race]) -> Race:
+    """Return several races of the same names as one."""
+
+    def whole(parts: Sequence[Results]) -> Results:
+        return Results({name: [took for part in parts for took in part.turns[name]] for name in parts[0].turns})
+
+    return Race(*map(whole, zip(*races, strict=True)))
 
 
 def turns_text(repetitions: int, turn_ns: int) -> str:

@@ -111,7 +111,7 @@ def test_the_callback_way_is_held_against_c_and_go_in_every_cell():
 @pytest.mark.parametrize(("tls", "count"), [("no", 2), ("yes", 1)])
 def test_idle_connections_have_a_bar_for_memory_unless_there_is_tls(tls, count):
     rows = [
-        {"contender": name, "bytes": size, "slow": {"ratio": {"median": ratio}}}
+        {"contender": name, "bytes": {"median": size}, "slow": {"ratio": {"median": ratio}}}
         for name, size, ratio in (("callback/uvloop", 4096, 1.3), ("stream/uvloop", 5120, 1.0), ("c", 9999, 9))
     ]
     names = {"c": "native", "callback/uvloop": "ours", "stream/uvloop": "ours"}

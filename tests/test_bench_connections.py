@@ -10,10 +10,14 @@ import pytest
 from fastframe.bench import connections, echo
 from fastframe.bench.echoes import ECHOES, Echo
 from fastframe.bench.entry import BenchError, LeftOutError
+from fastframe.bench.measure import Results
+from fastframe.bench.race import Race
+
+ONCE = connections.Effort(rounds=1, turns=1, turn_ns=100_000)
 
 
 def rows(names, count, left_out=None, *, tls=False):
-    return connections.rows(names, count, 100_000, 1, [] if left_out is None else left_out, tls=tls)
+    return connections.rows(names, count, ONCE, [] if left_out is None else left_out, tls=tls)
 
 
 def test_memory_that_connections_take_is_found():
@@ -37,9 +41,40 @@ while True:
             kept.pop(key.fileobj)
             key.fileobj.close()
 """
-    setup = connections.Setup(echo.client_program(), 50, None, None, 100_000, 1)
-    row = connections.measured(Echo("ours", "", lambda: [sys.executable, "-c", code]), setup)
-    assert 80_000 < row["bytes"] < 130_000
+    setup = connections.Setup(echo.client_program(), 60, None, None, ONCE)
+    found = connections.one_round(Echo("ours", "", lambda: [sys.executable, "-c", code]), setup)
+    assert 80_000 < (found.after - found.before) / 60 < 130_000
+
+
+def test_memory_has_a_spread_and_the_turns_of_all_rounds_count():
+    def one_race(took):
+        return Race(*[Results({"without": [took, took], "with": [2 * took, 2 * took]})] * 4)
+
+    rounds = [connections.Round(1000, 1000 + grown, one_race(grown)) for grown in (400, 800, 1000)]
+    row = connections.row(rounds, 100)
+    assert row["memory"] == {"before": [1000] * 3, "after": [1400, 1800, 2000]}
+    assert row["bytes"] == {"lower": 6, "median": 8, "upper": 9}
+    assert row["cpu"]["without"] == {"lower": 500, "median": 800, "upper": 950}
+    assert row["cpu"]["ratio"]["median"] == 2
+
+
+def test_all_take_turns_and_who_fails_once_is_out(monkeypatch):
+    log = []
+
+    def one_round(echo, setup):
+        log.append(echo.does)
+        if log.count("other") == 2 and log[-1] == "other":
+            raise BenchError("it has ended")
+        return connections.Round(0, 10, Race(*[Results({"without": [1], "with": [1]})] * 4))
+
+    for name in ("one", "other"):
+        monkeypatch.setitem(ECHOES, name, Echo("python", name, list))
+    monkeypatch.setattr(connections, "one_round", one_round)
+    left_out = []
+    found = connections.rows(["one", "other"], 10, ONCE._replace(rounds=3), left_out, tls=False)
+    assert log == ["one", "other", "other", "one", "one"]
+    assert [(row["contender"], len(row["memory"]["after"])) for row in found] == [("one", 3)]
+    assert left_out == ["other: it has ended"]
 
 
 def test_connections_come_from_many_addresses_and_stay():
@@ -99,7 +134,7 @@ def test_a_wrong_answer_in_pieces_is_found():
     with ours, theirs:
         thread = threading.Thread(target=answer)
         thread.start()
-        speaker = connections.Speaker(ours, ECHOES["c"])
+        speaker = connections.Speaker(ours, connections.exchanges(ECHOES["c"], 3))
         turn = speaker.run(1)
         assert 0 < turn.median == turn.slow == turn.ns
         with pytest.raises(BenchError, match="an answer is not what was sent"):

@@ -3,7 +3,7 @@
 import pytest
 
 from fastframe.bench import memory
-from fastframe.bench.command import read_json
+from fastframe.bench.command import parse, read_json
 from fastframe.bench.decoders import DECODERS
 from fastframe.bench.memory import entered
 
@@ -27,7 +27,9 @@ def test_decoders_and_connections_are_measured(options, tmp_path, capsys, monkey
     ]
     row = report["connections"][0]
     assert row["contender"] == "callback/asyncio"
-    assert row["bytes"] == (row["memory"]["after"] - row["memory"]["before"]) / 150
+    sizes = [(after - before) / 150 for before, after in zip(*row["memory"].values(), strict=True)]
+    assert len(sizes) == 2
+    assert row["bytes"]["median"] == sum(sizes) / 2
     assert row["slow"]["with"]["median"] > 0
     assert row["cpu"]["ratio"]["median"] > 0
     bars = [verdict["bar"] for verdict in report["bars"]]
@@ -58,6 +60,19 @@ def test_default_servers_are_some_that_there_are():
     assert not set(DECODERS) & set(memory.SERVERS)
 
 
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ([], "21 of about 50 ms of the processor, in 3 rounds"),
+        (["--quick"], "6 of about 10 ms of the processor, in 3 rounds"),
+        (["--repetitions", "4"], "6 of about 50 ms of the processor, in 3 rounds"),
+        (["--repetitions", "1"], "1 of about 50 ms of the processor, in 1 round"),
+    ],
+)
+def test_turns_are_shared_out_among_rounds(options, text):
+    assert memory.text(memory.effort_of(parse(memory.FAMILY, options))) == text
+
+
 def spread(median):
     return {"lower": 0.9 * median, "median": median, "upper": 1.1 * median}
 
@@ -73,7 +88,7 @@ def report():
             for name, size in (("compiled", 0), ("msgpack", 1000))
             for state in ("idle", "large")
         ],
-        "connections": [{"contender": "callback/asyncio", "count": 10_000, "bytes": 1536.0, **timed}],
+        "connections": [{"contender": "callback/asyncio", "count": 10_000, "bytes": spread(1536), **timed}],
     }
 
 
@@ -95,6 +110,6 @@ def test_a_panel_for_each_state_and_a_bar_for_each_server(report):
         ("compiled", "ours", 1),
         ("msgpack", "compiled", 1000),
     ]
-    assert [(bar.name, bar.value.median) for bar in servers.panels[""]] == [("callback/asyncio", 1.5)]
+    assert [(bar.name, bar.value) for bar in servers.panels[""]] == [("callback/asyncio", pytest.approx((1.35, 1.5, 1.65)))]
     assert servers.marks == {"at most, ours": 4}
     assert memory.charts(report | {"decoders": [], "connections": []}) == []

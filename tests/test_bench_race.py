@@ -5,7 +5,7 @@ from typing import ClassVar
 import pytest
 
 from fastframe.bench.processes import Turn
-from fastframe.bench.race import Runner, race, runner, turns_text
+from fastframe.bench.race import Runner, joined, race, runner, turns_text
 
 
 class Fake:
@@ -58,3 +58,13 @@ def test_a_race_gives_nanoseconds_a_frame_and_ratios(log):
     assert result.wall.ns("slow").median == 300
     assert (result.median.ns("slow").median, result.slow.ns("slow").median) == (300, 600)
     assert result.cpu.ratio("slow", "fast").median == 3
+
+
+def test_several_races_are_one_with_all_their_turns(log):
+    fast, slow = Fake("fast", 100), Fake("slow", 300)
+    races = [race({"fast": Runner(fast, fast, 50), "slow": Runner(slow, slow, 10)}, turns) for turns in (1, 2)]
+    slow.ns = 600
+    races.append(race({"fast": Runner(fast, fast, 50), "slow": Runner(slow, slow, 10)}, 2))
+    whole = joined(races)
+    assert whole.cpu.turns == {"fast": [10] * 5, "slow": [30] * 3 + [60] * 2}
+    assert whole.wall.turns["slow"] == [300] * 3 + [600] * 2
