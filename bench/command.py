@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from .bars import not_judged
 from .entry import BenchError
 from .files import against_file, write_whole
 from .machine import STEADY_MEMCPY
@@ -210,8 +211,9 @@ def about(report: Report) -> list[tuple[str, str]]:
 
 
 def remarks(report: Report) -> list[str]:
-    """Return who is missing, and what makes the figures unsteady here and could be helped."""
+    """Return who is missing, why nothing is judged, and what makes the figures unsteady here and could be helped."""
     lines = [f"left out: {reason}" for reason in report["left_out"]]
+    lines += [reason] if (reason := not_judged(report)) else []
     stumbles = report["machine"].get("memcpy_stumble", 1) > MOST_STUMBLE
     if stumbles and STEADY_MEMCPY not in report["settings"].get("environment", ""):  # in which the servers run
         lines.append(f"payloads of 4 KiB and more are partly luck here; {STEADY_MEMCPY} in the environment makes them steady")

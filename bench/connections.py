@@ -231,7 +231,7 @@ def idle(server: Server, echo: Echo, setup: Setup) -> Iterator[None]:
 
 
 def open_some(numbers: range, server: Server, echo: Echo, setup: Setup, stack: contextlib.ExitStack) -> None:
-    """Open the connections of these numbers, and then await each one's frame: one by one costs the server three times as much."""
+    """Open connections of these numbers, and then await each one's frame: one by one costs the server three times as much."""
     ((request, answer),) = exchanges(echo, 1)
     opened = []
     for number in numbers:

@@ -18,6 +18,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from .bars import not_judged
 from .charts import Bars, Heat, Lines
 from .command import about
 from .looks import KINDS, MARK, SHADES, Look, drawable, footer, looks, shown
@@ -121,7 +122,7 @@ def prose(text: str) -> str:
 
 def verdicts_html(report: Report) -> str:
     if not report["bars"]:
-        return ""
+        return f"<p>{escape(reason)}.</p>" if (reason := not_judged(report)) else ""
     lines = []
     for verdict in report["bars"]:
         over = "".join(f"<li>{ratio_text(ratio)} {escape(cell)}</li>" for cell, ratio in verdict["over"].items())

@@ -97,15 +97,24 @@ def test_the_callback_way_is_held_against_c_and_go_in_every_cell():
     ]
     rows += [{**decode_row("go", 64, 0, c=2), "window": 64}, {**decode_row("stream/uvloop", 64, 0, c=9, go=9), "window": 64}]
     names = {"c": "native", "go": "native", "callback/uvloop": "ours", "stream/uvloop": "ours"}
-    against_c, against_go = bars.echo_verdicts({"contenders": names, "echo": rows})
+    report = {"benchmark": "echo", "machine": {"implementation": "cython"}, "contenders": names, "echo": rows}
+    against_c, against_go = bars.echo_verdicts(report)
     assert against_c["bar"] == "callback/uvloop, times C"
     assert against_c["over"] == {"1 MiB, window 64": 1.4}
     assert against_go["passed"]
     for row in rows:
         row["ratio"].pop("c", None)
-    assert [verdict["bar"] for verdict in bars.echo_verdicts({"contenders": names, "echo": rows})] == [
-        "callback/uvloop, times Go"
-    ]
+    assert [verdict["bar"] for verdict in bars.echo_verdicts(report)] == ["callback/uvloop, times Go"]
+    assert bars.echo_verdicts(report | {"machine": {"implementation": "python"}}) == []
+
+
+@pytest.mark.parametrize(
+    ("family", "implementation", "said"),
+    [("echo", "python", True), ("echo", "cython", False), ("memory", "python", False), ("chat", None, False)],
+)
+def test_the_echo_of_the_pure_codec_is_not_judged_and_that_is_said(family, implementation, said):
+    reason = bars.not_judged({"benchmark": family, "machine": {"implementation": implementation}})
+    assert reason == ("the bars are the compiled codec's: the pure one is held to none" if said else "")
 
 
 @pytest.mark.parametrize(("tls", "count"), [("no", 2), ("yes", 1)])

@@ -165,3 +165,11 @@ def test_copies_that_stumble_are_said_with_the_cure(stumble, environment, said, 
     for text in (capsys.readouterr().out, command.markdown(made_up(), report)):
         assert "left out: somebody: not here" in text
         assert (f"{STEADY_MEMCPY} in the environment makes them steady" in text) == said
+
+
+def test_why_nothing_is_judged_is_said(capsys):
+    report = {**new_report("echo", quick=True, settings={}), "bars": []}
+    report["machine"] = {"implementation": "python"}
+    command.print_report(made_up(), report)
+    assert "the pure one is held to none" in capsys.readouterr().out
+    assert "\n- the bars are the compiled codec's: the pure one is held to none\n" in command.markdown(made_up(), report)

@@ -33,6 +33,13 @@ def test_what_a_report_says_is_text(html):
     assert [trace["name"] for trace in plots[0]["traces"]] == list(KINDS)
 
 
+def test_why_nothing_is_judged_is_said(monkeypatch):
+    monkeypatch.setattr("plotly.offline.get_plotlyjs", lambda: "plotly")
+    pure = made_up_report(benchmark="echo", machine=made_up_report()["machine"] | {"implementation": "python"}, bars=[])
+    page = page_html([(made_up_family(charts=()), pure)])
+    assert "<p>the bars are the compiled codec&#x27;s: the pure one is held to none.</p>" in page
+
+
 def test_everything_of_a_family_is_there(html):
     for part in (
         '<section id="madeup"><h2>madeup: what was made up</h2><p>There is <em>nothing</em> to <code>see</code>.</p>',
