@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import ssl as tls
 import struct
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
 NO_DEADLINE: Final = contextlib.nullcontext(lambda: None)
 CLOSE_TIMEOUT: Final = 5.0  # seconds for a peer to take what a timed-out send left
 # What leaves a socket sound, so that the call may be repeated. InterruptedError: what a signal handler of the program raised.
-NOT_NOW: Final = (TimeoutError, BlockingIOError, InterruptedError, tls.SSLWantReadError, tls.SSLWantWriteError)
+NOT_NOW: Final = (TimeoutError, BlockingIOError, InterruptedError)
 
 
 class FrameSocket:
@@ -56,7 +55,10 @@ class FrameSocket:
         self._on_oversize = on_oversize
         self._skipped = 0  # by a decoder of a former format
         self._unsent = SendQueue(Encoder(format), copy_mutable=True)
-        self._max_parts = 1 if isinstance(socket, tls.SSLSocket) else MAX_PARTS  # TLS has no gathered writes
+        tls_not_now = _tls_not_now(socket)
+        self._has_tls = bool(tls_not_now)
+        self._not_now = NOT_NOW + tls_not_now
+        self._max_parts = 1 if self._has_tls else MAX_PARTS  # TLS has no gathered writes
         self._end: Exception | None = None  # what recv() raises from now on
         self._sending_end: Exception | None = None  # what send() raises from now on
 
@@ -137,7 +139,7 @@ class FrameSocket:
                 self.send(frame.payload(), timeout)
             else:
                 self._send_file(frame, timeout)
-        except NOT_NOW:
+        except self._not_now:
             if frame.failure is None:
                 raise
         if frame.failure is not None:
@@ -150,7 +152,7 @@ class FrameSocket:
     def send_eof(self) -> None:
         """Tell the peer that no frame follows; receiving goes on. TLS cannot do that: it raises NotImplementedError."""
         self.flush()
-        if isinstance(self._socket, tls.SSLSocket):
+        if self._has_tls:
             raise _errors.no_half_close()
         self._socket.shutdown(socket.SHUT_WR)
         self._sending_end = _errors.closed("send_eof")
@@ -233,10 +235,10 @@ class FrameSocket:
         with contextlib.suppress(OSError, MisuseError):
             self.flush(timeout)
         self._close(_errors.closed("close"))
-        if isinstance(self._socket, tls.SSLSocket):
+        if self._has_tls:
             self._socket.settimeout(0)  # say that nothing follows, but do not wait for the answer
             with contextlib.suppress(OSError, ValueError):
-                self._socket.unwrap()
+                self._socket.unwrap()  # type: ignore[attr-defined]  # it is an SSLSocket
         self._socket.close()
 
     def __enter__(self) -> Self:
@@ -257,7 +259,7 @@ class FrameSocket:
             limit_call()
             try:
                 self._unsent.advance(self._send_some())
-            except NOT_NOW:
+            except self._not_now:
                 raise
             except OSError as error:
                 self._sending_end = _errors.again(error)
@@ -270,7 +272,7 @@ class FrameSocket:
 
     def _send_file(self, frame: FileFrame, timeout: float | None) -> None:
         self._raise_sending_end()
-        send = self._send_piece if isinstance(self._socket, tls.SSLSocket) else self._send_from
+        send = self._send_piece if self._has_tls else self._send_from
         try:
             with self._deadline(timeout) as limit_call:
                 self._send_unsent(limit_call)
@@ -292,7 +294,7 @@ class FrameSocket:
         except BlockingIOError:
             if not self._socket.gettimeout():
                 raise
-        except NOT_NOW:
+        except self._not_now:
             raise
         except OSError as error:
             self._sending_end = _errors.again(error)
@@ -312,7 +314,7 @@ class FrameSocket:
         """Read once into the decoder's memory, and return how many bytes."""
         try:
             nbytes = self._socket.recv_into(self._decoder.get_buffer())
-        except NOT_NOW:
+        except self._not_now:
             self._decoder.buffer_updated(0)  # an idle connection holds no memory
             raise
         except OSError as error:  # to be said again: the next read might look like a clean end
@@ -348,3 +350,12 @@ class FrameSocket:
     def _close(self, reason: Exception) -> None:
         self._end = self._sending_end = reason
         self._unsent.clear()
+
+
+def _tls_not_now(connection: socket.socket) -> tuple[type[OSError], ...]:
+    """Return what a TLS socket raises besides `NOT_NOW` and stays sound; nothing for any other socket."""
+    if type(connection) is socket.socket:
+        return ()
+    import ssl  # noqa: PLC0415  17 ms of import; who has a TLS socket has paid them already
+
+    return (ssl.SSLWantReadError, ssl.SSLWantWriteError) if isinstance(connection, ssl.SSLSocket) else ()

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import socket
-import ssl as tls
 from typing import TYPE_CHECKING, Self
 
 from . import _errors
@@ -20,6 +19,7 @@ from ._listening import BACKLOG, bind
 from ._parts import DEFAULT_FORMAT, OnOversize
 
 if TYPE_CHECKING:
+    import ssl as tls
     from socket import socket as Socket  # noqa: N812  a parameter has the module's name
     from types import TracebackType
 
@@ -112,9 +112,12 @@ def connect(
         if path is not None:
             connection.connect(os.fspath(path))
         _set_nodelay(connection)
+        if ssl is True:
+            from ssl import create_default_context  # noqa: PLC0415  17 ms of import that most programs do not need
+
+            ssl = create_default_context()
         if ssl:
-            context = tls.create_default_context() if ssl is True else ssl
-            connection = context.wrap_socket(connection, server_hostname=server_hostname or host)
+            connection = ssl.wrap_socket(connection, server_hostname=server_hostname or host)
         connection.settimeout(None)
         return FrameSocket(connection, format, on_oversize)
     except BaseException:

@@ -1,12 +1,14 @@
 """The import law: errors -> format -> codecs -> codec -> fronts -> servers, bench; never back, and no twin imports its twin.
 
-A `cimport` is an import too.
+A `cimport` is an import too. And an import brings no heavy module of the standard library that most programs do not need.
 """
 
 from __future__ import annotations
 
 import ast
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -92,3 +94,17 @@ def test_the_law_is_read_at_all():
     assert set(imported(ROOT / "fastframe/_codec_c.pxd")) == {"_batch_c", "_memory_c", "_wire_c"}
     assert set(imported(ROOT / "fastframe/_wire_py.py")) == {"_errors", "_format"}
     assert set(imported(ROOT / "fastframe/_codec.py")) == {"_codec_c", "_codec_py"}
+
+
+@pytest.mark.parametrize(
+    ("module", "spared"),
+    [
+        ("fastframe", {"asyncio", "ctypes", "socket", "ssl", "threading"}),
+        ("fastframe.sync", {"asyncio", "ctypes", "ssl", "threading"}),
+    ],
+)
+def test_an_import_brings_nothing_heavy_that_most_programs_do_not_need(module, spared):
+    code = f"import sys; before = {{*sys.modules}}; import {module}; print(*{{*sys.modules}} - before)"
+    brought = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout.split()
+    assert module in brought
+    assert not spared & {*brought}
