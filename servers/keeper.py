@@ -7,7 +7,8 @@ when the kernel says that there is no child any more (ECHILD); then the next one
                        {"run": ...} with descriptors          stdout, stderr, and stdin if it has any
                        {"signal": 2}, {"end": "cancelled"}    while it runs
                        {"kill": 1}                            the server ends
-    keeper -> server   {"ready": 1} or {"refused": text}      once
+    keeper -> server   {"born": pid}                          once, before all, and then
+                       {"ready": 1} or {"refused": text}      once
                        {"failed": errno}                      it could not be started, or
                        {"ended": {...}}                       how it ended, and what it took
 
@@ -107,6 +108,7 @@ class Keeper:
     def main(self) -> None:
         """Keep commands until the server is gone and nothing of the last one is left."""
         assert self._server is not None
+        self._tell(born=os.getpid())
         first = self._server.receive()
         if first is None:
             return

@@ -2,6 +2,9 @@
 
 A keeper takes 10 ms to make, 6 without a sandbox, and the smallest command 1 to 3: so keepers wait for the next one a while. A
 sandbox grants the files that were there when it was made. Programs and logs are replaced: then their keepers are, too.
+
+A keeper ends its command in time. Should it stand still, stopped by somebody or waiting for a disk that hangs, it is killed
+with all that it keeps, some seconds after it had to be done.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from . import channel, logs
 from .channel import Channel
+from .descendants import Descendants
 from .errors import OperationError
 from .nursery import Nursery
 
@@ -29,11 +33,14 @@ if TYPE_CHECKING:
 IDLE_SECONDS: Final = 60.0  # that a keeper waits for its next command; it takes 3 MiB
 MOST_SECONDS: Final = 60.0  # of one keeper: what the system replaces meanwhile (the linker's cache) no command of it can read
 MOST_RUNS: Final = 1000  # of one keeper: what its process spends itself counts to RLIMIT_CPU
+START_SECONDS: Final = 30.0  # until a keeper is ready: milliseconds, and the nursery's start on a machine that is busy
+STILL_SECONDS: Final = 10.0  # over its time for a command to be over, which takes milliseconds: then its keeper stands still
 DRAIN_SECONDS: Final = 1.0  # for the RESULT of a command that is ended by a drain to reach its client
 PIPE_SIZE: Final = 1024 * 1024  # bytes, the most that anybody may have: who writes much is woken less often
 # For a start; later there may be. ETOOMANYREFS: of descriptors that are on their way.
 NO_ROOM: Final = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ETOOMANYREFS})
 LOST: Final = "what ran the command has ended"
+STILL: Final = "it stands still"
 TOO_LONG: Final = frozenset({errno.E2BIG, errno.EMSGSIZE})
 
 # Device and number of each file or directory; a sandbox holds on to what it grants, so that no other gets that number.
@@ -60,6 +67,8 @@ class Command:
     def end(self, reason: str, limit: str = "") -> None:
         """Have it end by SIGTERM, and after its grace by SIGKILL; at once for a limit. The first reason counts."""
         self._tell(end=reason, limit=limit)
+        if self._keeper.command is self:
+            self._keeper.expect_end(0.0 if limit else self._keeper.permit.limits.grace)
 
     def close_stdin(self) -> None:
         descriptor, self.stdin = self.stdin, -1
@@ -131,27 +140,34 @@ class Keepers:
                 return keeper
             keeper.leave()
             self._all.discard(keeper)
-        keeper = _Keeper(self._connect(), permit, places, self._free)
+        keeper = _Keeper(self._connect(permit), permit, places, self._free)
         self._all.add(keeper)
+        nursery = self._nursery
         try:
             await keeper.ready
             if not keeper.is_here:  # any more
                 raise OperationError("internal", LOST)
-        except BaseException:
+        except BaseException as error:
             keeper.leave()
             self._all.discard(keeper)
+            if not keeper.pid and isinstance(error, OperationError) and error.code == "internal" and nursery is self._nursery:
+                self._replace_nursery()
             raise
         return keeper
 
-    def _connect(self) -> socket.socket:
+    def _connect(self, permit: Permit) -> socket.socket:
         with _told_if_full():
             try:
-                return self._nursery.keeper()
-            except ConnectionError:  # reset, if it has left a message unread
-                self._nursery.leave()
-                logs.event(logging.ERROR, "nursery lost", status=self._nursery.wait())
-                self._nursery = Nursery()
-                return self._nursery.keeper()
+                return self._nursery.keeper(permit.limits.grace)
+            except (ConnectionError, BlockingIOError):  # reset, if it has left a message unread; full, if it stands still
+                self._replace_nursery()
+                return self._nursery.keeper(permit.limits.grace)
+
+    def _replace_nursery(self) -> None:
+        """Have a new one, for the old one has ended or stands still; its keepers go on."""
+        status = self._nursery.end({keeper.pid for keeper in self._all})
+        logs.event(logging.ERROR, "nursery lost", status=status)
+        self._nursery = Nursery()
 
     def _free(self, keeper: _Keeper) -> None:
         """Take note that the command of a keeper has ended, and take it back if it is there."""
@@ -191,6 +207,9 @@ class _Keeper:
         self.ready: asyncio.Future[None] = self._loop.create_future()
         self.runs = 0
         self.is_resting = False  # since the last sweep
+        self.pid = 0  # until it is born
+        self._overdue: asyncio.TimerHandle | None = None
+        self._expect(START_SECONDS)
         self._loop.add_reader(self._channel.fileno(), self._hear)
         self.tell({"permit": _described(permit)})
 
@@ -210,6 +229,7 @@ class _Keeper:
             self._on_free(self)
             raise
         self.command = command = Command(self, ours)
+        self.expect_end(order["seconds"] + self.permit.limits.grace)
         try:
             self._channel.send({"run": order}, theirs)
         except ConnectionError:
@@ -228,20 +248,53 @@ class _Keeper:
             self._channel.send(message)
         except ConnectionError:
             pass  # it is gone: `_hear` finds out
-        except OSError as error:
-            logs.event(logging.ERROR, "keeper lost", command=self.permit.name, reason=error)
-            self.leave()
+        except OSError:
+            self._give_up()
 
     def drain(self, grace: float) -> None:
         if self.command is not None:
             seconds = max(0.0, grace - self.permit.limits.grace - DRAIN_SECONDS)
             self._loop.call_later(seconds, self.command.end, "drained")
 
+    def expect_end(self, seconds: float) -> None:
+        """Give its command so many seconds, but no more than it had, and kill it if that has not ended soon after."""
+        if self.is_here:
+            self._expect(seconds + STILL_SECONDS)
+
+    def _expect(self, seconds: float) -> None:
+        due = self._loop.time() + seconds
+        if self._overdue is None or due < self._overdue.when():
+            self._relax()
+            self._overdue = self._loop.call_at(due, self._check)
+
+    def _relax(self) -> None:
+        if self._overdue is not None:
+            self._overdue.cancel()
+            self._overdue = None
+
+    def _check(self) -> None:
+        self._hear()  # it may have been this process that stood still, and has not looked yet
+        if self._overdue is not None:
+            self._give_up()
+
+    def _give_up(self) -> None:
+        """End it, since it stands still, and all that it keeps; then tell who waits for it."""
+        logs.event(logging.ERROR, "keeper lost", command=self.permit.name, reason=STILL)
+        self.is_here = False
+        self._relax()
+        self._loop.remove_reader(self._channel.fileno())
+        if self.pid:  # its own: had it ended, its channel would have been, too
+            ending = self._loop.run_in_executor(None, Descendants(self.pid).end)
+            ending.add_done_callback(lambda _: self.leave())
+        else:
+            self.leave()
+
     def leave(self, code: str = "internal") -> None:
         """Have it end its command, and then itself; `code` is for who waits for it. Safe to repeat."""
-        if not self.is_here:
-            return
         self.is_here = False
+        self._relax()
+        if self._channel.fileno() < 0:
+            return
         self._loop.remove_reader(self._channel.fileno())
         self._channel.close()
         error = OperationError(code, LOST if code == "internal" else "")
@@ -256,7 +309,10 @@ class _Keeper:
         except BlockingIOError:
             return
         message = {} if heard is None else heard[0]
-        if "ready" in message:
+        if "born" in message:
+            self.pid = message["born"]
+        elif "ready" in message:
+            self._relax()
             self.ready.set_result(None)
         elif "failed" in message:
             self._failed(message["failed"])
@@ -279,6 +335,7 @@ class _Keeper:
 
     def _over(self, outcome: dict[str, Any] | OperationError) -> None:
         """Nothing is left of the command, or nobody will hear of it."""
+        self._relax()
         command, self.command = self.command, None
         if command is None:
             return

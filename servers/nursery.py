@@ -2,6 +2,8 @@
 
 A server is large, has threads and tokens in memory, and may not be forked without care; this process has nothing but what a
 keeper needs. It is a subreaper, too: should a keeper be killed, what it kept comes here and is killed.
+
+    server -> nursery   {"keeper": grace} with a descriptor   the seconds that the keeper may need behind the server
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Set
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +27,7 @@ from .descendants import Descendants
 
 PR_SET_DUMPABLE: Final = 4  # prctl(2)
 END_SECONDS: Final = 10.0  # for the nursery to end behind its keepers, which kill what they have left at once
+STILL_SECONDS: Final = 10.0  # over its grace, after which a keeper that the server left behind stands still
 # -P: what lies in the directory that the server was started in is no module of ours.
 START: Final = """
 import sys
@@ -47,14 +51,18 @@ class Nursery:
                 pass_fds=(its.fileno(),),
                 start_new_session=True,  # a terminal's Ctrl-C is for the server, which lets commands end
             )
+        ours.setblocking(False)
         self._channel = Channel(ours)
 
-    def keeper(self) -> socket.socket:
-        """Return a connection to a new keeper; raise OSError if there is no nursery any more."""
+    def keeper(self, grace: float) -> socket.socket:
+        """Return a connection to a new keeper, for commands with this grace.
+
+        Raise OSError: ConnectionError if there is no nursery any more, BlockingIOError if it has stood still for long.
+        """
         ours, its = Channel.pair()
         with its:
             try:
-                self._channel.send({"keeper": 1}, (its.fileno(),))
+                self._channel.send({"keeper": grace}, (its.fileno(),))
             except OSError:
                 ours.close()
                 raise
@@ -65,12 +73,18 @@ class Nursery:
         self._channel.close()
 
     def wait(self) -> int:
-        """Return its exit status when it has ended. It is killed if it does not, stopped by somebody, say."""
+        """Return its exit status when it has ended. It is killed if it does not, stopped by somebody, say, or a keeper is."""
         try:
             return self.process.wait(END_SECONDS)
         except subprocess.TimeoutExpired:
-            self.process.kill()
-            return self.process.wait()
+            return self.end()
+
+    def end(self, spared: Set[int] = frozenset()) -> int:
+        """Kill it and what descends from it, without the keepers `spared` and theirs; return its exit status."""
+        self._channel.close()
+        if self.process.poll() is None:
+            Descendants(self.process.pid, spared).end()
+        return self.process.wait()
 
 
 def main(descriptor: int) -> None:
@@ -85,33 +99,38 @@ def main(descriptor: int) -> None:
     signal.set_wakeup_fd(written, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     keepers: set[int] = set()
-    is_open = True
+    is_open, longest = True, 0.0
     while is_open or keepers:
-        readable, _, _ = select.select([wakeups, *([server.fileno()] if is_open else [])], [], [])
-        if is_open and server.fileno() in readable:
-            is_open = _serve(server, keepers)
+        watched = [wakeups, server.fileno()] if is_open else [wakeups]
+        readable, _, _ = select.select(watched, [], [], None if is_open else longest + STILL_SECONDS)
+        if server.fileno() in readable:
+            grace = _serve(server, keepers)
+            is_open, longest = grace is not None, max(longest, grace or 0.0)
         if wakeups in readable:
             os.read(wakeups, 4096)
             _reap(keepers)
+        if not readable:  # the server is gone, and they stand still
+            Descendants(os.getpid()).kill()
 
 
-def _serve(server: Channel, keepers: set[int]) -> bool:
-    """Do what the server asks for; False once it is gone."""
+def _serve(server: Channel, keepers: set[int]) -> float | None:
+    """Do what the server asks for; return the grace of the keeper, None once the server is gone."""
     heard = server.receive()
     if heard is None:
-        return False
-    _, descriptors = heard
+        return None
+    message, descriptors = heard
+    grace: float = message["keeper"]
     with socket.socket(fileno=descriptors[0]) as connection:
         try:
             pid = os.fork()
         except OSError as error:  # there are too many processes
             Channel(connection).send({"refused": error.strerror, "errno": error.errno})
-            return True
+            return grace
         if not pid:
             server.close()
             keeper.run(connection)
     keepers.add(pid)
-    return True
+    return grace
 
 
 def _reap(keepers: set[int]) -> None:

@@ -108,15 +108,14 @@ class Kept:
     """A keeper, told what to do by hand."""
 
     def __init__(self, nursery: Nursery, kept: Permit | None = None) -> None:
-        before = children(nursery.process.pid)
-        connection = nursery.keeper()
-        connection.settimeout(PATIENCE)
         self.permit = kept or permit("/bin/sh", sandbox=False, grace=0.2)
+        connection = nursery.keeper(self.permit.limits.grace)
+        connection.settimeout(PATIENCE)
         self._channel = Channel(connection)
         self._outputs: list[int] = []
         self.tell(permit=keepers._described(self.permit))
+        self.pid = self.hear()["born"]
         self.first = self.hear()
-        self.pid = next(iter(children(nursery.process.pid).keys() - before), 0)
 
     def tell(self, **message: Any) -> None:
         self._channel.send(message)

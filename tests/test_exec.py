@@ -9,12 +9,13 @@ import logging
 import os
 import re
 import shutil
+import signal
 import sys
 import time
 from pathlib import Path
 
 import pytest
-from commanding import LATE, mark, programs
+from commanding import LATE, alive, mark, programs
 from executing import executing, permit, served, until
 from sessions import PATIENCE, TOKEN, played, speaking, where
 
@@ -465,6 +466,25 @@ async def test_every_decision_is_one_line(caplog):
         ("it", "'\x1b[2J'", user, "not_allowed", None),
         ("other", "", user, "not_allowed", None),
     ]
+
+
+@played
+async def test_a_keeper_that_stands_still_is_one_error_and_one_line(monkeypatch, caplog):
+    marked = mark()
+    with caplog.at_level(logging.INFO):
+        async with executing(sh(environment=marked, grace=0.1)) as client:
+            async with client.start("it", "-c", "echo $PPID; sleep 100; sleep 100") as command:
+                pid = int(bytes((await command.read())[0][1]))
+                os.kill(pid, signal.SIGSTOP)
+                monkeypatch.setattr(keepers, "STILL_SECONDS", 0.1)
+                await command.cancel()
+                assert await fails(command.wait()) == "internal"
+            assert alive(marked) == []
+            monkeypatch.undo()
+            assert (await client.run("it", "-c", "exit 3")).result.status == 3
+    lines = [record.fields for record in caplog.records if record.msg == "operation"]
+    assert [(line["outcome"], line.get("status")) for line in lines] == [("internal", None), ("done", 3)]
+    assert [record.fields["command"] for record in caplog.records if record.msg == "keeper lost"] == ["it"]
 
 
 @played

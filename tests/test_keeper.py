@@ -443,7 +443,7 @@ def test_an_idle_keeper_goes_with_the_server(nursery):
 
 def test_a_server_that_goes_before_it_has_said_anything(nursery):
     before = children(nursery.process.pid).keys()
-    nursery.keeper().close()
+    nursery.keeper(0.0).close()
     eventually(lambda: children(nursery.process.pid).keys() <= before)
 
 

@@ -10,7 +10,9 @@ import gc
 import logging
 import os
 import resource
+import select
 import signal
+import subprocess
 import time
 
 import pytest
@@ -19,6 +21,7 @@ from executing import permit, until
 from sessions import PATIENCE, played
 
 from fastframe.servers import keepers as module
+from fastframe.servers import nursery as nursery_module
 from fastframe.servers.channel import Channel, close_all
 from fastframe.servers.errors import OperationError
 from fastframe.servers.keepers import Keepers
@@ -205,7 +208,7 @@ async def test_without_room_for_descriptors_it_is_busy_and_none_is_lost(spare):
 async def test_without_room_for_processes_it_is_busy(monkeypatch):
     async with keeping() as keepers:
         ours, its = Channel.pair()
-        monkeypatch.setattr(keepers, "_connect", lambda: ours)
+        monkeypatch.setattr(keepers, "_connect", lambda permit: ours)
         with its:
             Channel(its).send({"refused": "no more", "errno": errno.EAGAIN})
             assert await fails(start(keepers, "exit")) == "busy"
@@ -281,8 +284,7 @@ async def test_a_flood_of_signals_ends_the_command_and_does_not_hide_its_end():
         for _ in range(5000):
             command.signal(signal.SIGUSR1)
         assert await fails(ended(command)) == "internal"
-        os.kill(pid, signal.SIGCONT)
-        await until(lambda: not alive(marked))
+        assert not alive(marked)
         await run(keepers, "exit", sh(at_once=1))
 
 
@@ -371,6 +373,173 @@ async def test_the_nursery_is_killed_before_it_does_what_it_was_asked_for():
         async with asyncio.timeout(PATIENCE):
             assert await fails(starting) == "internal"
         assert (await run(keepers, "exit 3", sh(name="other")))["status"] == 3
+
+
+# Who stands still.
+
+
+async def frozen(keepers, kept=FREE, **variables):
+    """Return a command that runs, and the number of its keeper, which stands still."""
+    command = await start(keepers, "trap '' TERM; (setsid sleep 100 &); echo ready; sleep 100; sleep 100", kept, **variables)
+    await said(command)
+    (pid,) = pids(keepers)
+    os.kill(pid, signal.SIGSTOP)
+    return command, pid
+
+
+@pytest.mark.parametrize("how", ["cancel", "limit", "close", "drain"])
+@played
+async def test_a_keeper_that_stands_still_is_killed_with_all_that_it_keeps(monkeypatch, caplog, how):
+    marked, one = mark(), sh(at_once=1)
+    async with keeping() as keepers:
+        command, pid = await frozen(keepers, one, **marked)
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "STILL_SECONDS", 0.1)
+            if how == "cancel":
+                command.end("cancelled")
+            elif how == "limit":
+                command.end("limit", "output")
+            elif how == "close":
+                command.close()
+            else:
+                keepers.drain(module.DRAIN_SECONDS)
+            async with asyncio.timeout(PATIENCE):
+                assert await fails(command.ended) == "internal"
+        assert alive(marked) == []
+        assert [record.fields["reason"] for record in caplog.records] == ["it stands still"]
+        await until(lambda: not pids(keepers))
+        assert not is_there(pid)
+        keepers._over_at = None
+        assert (await run(keepers, "exit 3", one))["status"] == 3
+        if how != "close":
+            command.close()
+
+
+@played
+async def test_a_keeper_that_stood_still_before_its_command_is_killed_when_the_time_is_over(monkeypatch):
+    async with keeping() as keepers:
+        await run(keepers, "exit")
+        (pid,) = pids(keepers)
+        os.kill(pid, signal.SIGSTOP)
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "STILL_SECONDS", 0.1)
+            async with asyncio.timeout(PATIENCE):
+                assert await fails(ended(await keepers.start(FREE, ["sh"], PATH, 0.1))) == "internal"
+        await until(lambda: not is_there(pid))
+        assert (await run(keepers, "exit 3"))["status"] == 3
+
+
+@played
+async def test_nobody_is_expected_to_do_anything_who_is_idle():
+    async with keeping() as keepers:
+        command = await start(keepers, "read line; exit 3")
+        (keeper,) = keepers._all
+        now = asyncio.get_running_loop().time()
+        whole = now + PATIENCE + FREE.limits.grace + module.STILL_SECONDS
+        assert now < keeper._overdue.when() <= whole
+        command.end("cancelled")
+        assert keeper._overdue.when() < whole - PATIENCE + 1
+        await ended(command)
+        assert keeper._overdue is None
+
+
+@played
+async def test_a_server_that_stood_still_itself_first_hears_what_was_said_meanwhile():
+    async with keeping() as keepers:
+        command = await start(keepers, "exit 3")
+        (keeper,) = keepers._all
+        assert select.select((keeper._channel,), (), (), PATIENCE)[0]
+        keeper._check()
+        assert (await ended(command))["status"] == 3
+        assert keeper.is_here
+
+
+@played
+async def test_a_keeper_that_is_never_ready_is_killed(monkeypatch):
+    sleep = subprocess.Popen(["sleep", "100"])  # noqa: ASYNC220
+    async with keeping() as keepers:
+        ours, its = Channel.pair()
+        with its, monkeypatch.context() as patch:
+            patch.setattr(module, "START_SECONDS", 0.1)
+            patch.setattr(keepers, "_connect", lambda permit: ours)
+            Channel(its).send({"born": sleep.pid})
+            nursery = keepers._nursery
+            async with asyncio.timeout(PATIENCE):
+                assert await fails(start(keepers, "exit", sh(at_once=1))) == "internal"
+        assert await asyncio.to_thread(sleep.wait, PATIENCE) == -signal.SIGKILL
+        assert keepers._nursery is nursery
+        assert (await run(keepers, "exit 3", sh(at_once=1)))["status"] == 3
+
+
+@played
+async def test_a_nursery_that_stands_still_is_killed_and_its_keepers_go_on(monkeypatch, caplog, tmp_path):
+    async with keeping() as keepers:
+        command = await start(keepers, f"echo; while [ ! -e {tmp_path}/over ]; do sleep 0.01; done; exit 3")
+        await said(command)
+        nursery = keepers._nursery.process.pid
+        os.kill(nursery, signal.SIGSTOP)
+        other = sh(name="other", at_once=2)
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "START_SECONDS", 0.1)
+            async with asyncio.timeout(PATIENCE):
+                codes = await asyncio.gather(*(fails(start(keepers, "exit", other)) for _ in range(2)))
+        assert codes == ["internal"] * 2
+        assert not is_there(nursery)
+        assert [record.msg for record in caplog.records].count("nursery lost") == 1
+        assert (await run(keepers, "exit 4", other))["status"] == 4
+        (tmp_path / "over").touch()
+        assert (await ended(command))["status"] == 3
+
+
+@played
+async def test_what_a_lost_keeper_left_to_a_nursery_that_stands_still_is_ended(monkeypatch):
+    marked = mark()
+    async with keeping() as keepers:
+        command, keeper = await frozen(keepers, **marked)
+        os.kill(keepers._nursery.process.pid, signal.SIGSTOP)
+        os.kill(keeper, signal.SIGKILL)
+        assert await fails(ended(command)) == "internal"
+        assert alive(marked)
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "START_SECONDS", 0.1)
+            async with asyncio.timeout(PATIENCE):
+                assert await fails(start(keepers, "exit")) == "internal"
+        assert alive(marked) == []
+
+
+@played
+async def test_who_asks_a_nursery_that_stands_still_does_not_wait_for_it():
+    """Messages that nobody reads, with descriptors, fill the way to it."""
+    async with keeping() as keepers:
+        await run(keepers, "exit", sh(name="other"))
+        nursery = keepers._nursery
+        os.kill(nursery.process.pid, signal.SIGSTOP)
+        for _ in range(2000):
+            starting = asyncio.create_task(start(keepers, "exit"))
+            await asyncio.sleep(0)
+            starting.cancel()
+            await asyncio.wait((starting,))
+            if keepers._nursery is not nursery:
+                break
+        assert not is_there(nursery.process.pid)
+        assert (await run(keepers, "exit 3"))["status"] == 3
+
+
+@pytest.mark.parametrize("who", ["keeper", "nursery", "both"])
+@played
+async def test_close_waits_for_none_that_stands_still(monkeypatch, who):
+    marked = mark()
+    async with keeping() as keepers:
+        command, keeper = await frozen(keepers, **marked)
+        monkeypatch.setattr(nursery_module, "END_SECONDS", 0.1)
+        if who != "keeper":
+            os.kill(keepers._nursery.process.pid, signal.SIGSTOP)
+        if who == "nursery":
+            os.kill(keeper, signal.SIGCONT)
+        await keepers.close()
+        assert await fails(ended(command)) == "internal"
+        assert alive(marked) == []
+        assert not any(map(is_there, (keeper, keepers._nursery.process.pid)))
 
 
 @played

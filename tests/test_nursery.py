@@ -94,10 +94,10 @@ def test_a_keeper_that_cannot_be_born_is_refused_and_the_next_one_is(nursery, mo
     end, other = Channel.pair()
     with ours, its, end:
         monkeypatch.setattr(os, "fork", lambda: (_ for _ in ()).throw(BlockingIOError(errno.EAGAIN, "no more processes")))
-        Channel(ours).send({"keeper": 1}, (other.fileno(),))
+        Channel(ours).send({"keeper": 0.5}, (other.fileno(),))
         other.close()
         keepers: set[int] = set()
-        assert nursery_module._serve(Channel(its), keepers)
+        assert nursery_module._serve(Channel(its), keepers) == 0.5
         assert keepers == set()
         assert Channel(end).receive()[0] == {"refused": "no more processes", "errno": errno.EAGAIN}
         assert Channel(end).receive() is None
@@ -133,7 +133,7 @@ def test_the_nursery_is_killed_and_its_keepers_go_on(nursery):
         nursery.process.kill()
         assert nursery.wait() == -signal.SIGKILL
         with pytest.raises(BrokenPipeError):
-            nursery.keeper()
+            nursery.keeper(0.0)
         assert kept.run("exit 3").result["status"] == 3
     eventually(lambda: not is_there(kept.pid))
 
@@ -143,3 +143,16 @@ def test_commands_cannot_look_into_those_who_run_them(nursery):
     with keeping(nursery) as kept:
         for pid in (nursery.process.pid, kept.pid):
             assert kept.run(f"cat /proc/{pid}/environ").stderr
+
+
+def test_the_server_is_killed_while_a_keeper_stands_still():
+    marked = mark()
+    before = "from fastframe.servers import nursery\n"
+    before += "nursery.START = nursery.START.replace('nursery.main', 'nursery.STILL_SECONDS = 0.1; nursery.main')"
+    with server(marked, before) as process:
+        nursery, keeper = map(int, process.stdout.readline().split())
+        os.kill(keeper, signal.SIGSTOP)
+        process.kill()
+    eventually(lambda: not is_there(nursery))
+    assert not is_there(keeper)
+    assert alive(marked) == []
