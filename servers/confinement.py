@@ -68,8 +68,9 @@ def active() -> list[str]:
 class Confinement:
     """What one command may do. Make it in one thread, `enter` it in another, and `answer` in the first.
 
-    The thread that is inside has nothing to do but os.posix_spawn. It opens no file, and asks for none to be opened in a child
-    (POSIX_SPAWN_OPEN): posix_spawn holds the interpreter until the program runs, and whoever is to answer needs it.
+    The thread that is inside has nothing to do but os.posix_spawn, and asks for no file to be opened in the child
+    (POSIX_SPAWN_OPEN): posix_spawn holds the interpreter until the program runs, and whoever is to answer needs it. What Python
+    opens there, as a finaliser may that happens to run, lets go of the interpreter, and can be answered.
     """
 
     def __init__(self, read: Iterable[str], write: Iterable[str], network: bool, report_opens: bool = True) -> None:

@@ -27,7 +27,7 @@ import signal
 import socket
 import time
 import traceback
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any, Final, NoReturn
 
 from . import channel, descendants, libc
@@ -35,6 +35,7 @@ from .channel import Channel
 from .confinement import Confinement
 
 LOOK_SECONDS: Final = 0.05  # between two looks at what a command's processes take; a look takes 0.2 to 0.5 ms
+ANSWER_SECONDS: Final = 0.01  # between two looks whether the thread that starts a command waits: none ever should
 LINGER_SECONDS: Final = 0.25  # that processes have to end by themselves once the program has: `tee` behind a shell's `>(...)`
 REAP_SECONDS: Final = 0.25  # of waiting for what has ended, at most: who forks without end may be as fast as that
 MOST_REFUSED: Final = 8  # files that are told to the operator: enough to see what a list lacks
@@ -144,10 +145,18 @@ class Keeper:
     def _enter(self, confinement: Confinement) -> None:
         """Have a thread go into the sandbox, which starts everything from now on."""
         self._confinement = confinement
-        spawner = ThreadPoolExecutor(1)
-        spawner.submit(confinement.enter).result()
-        self._spawn = lambda *args, **kwargs: spawner.submit(os.posix_spawn, *args, **kwargs).result()
+        self._spawner = ThreadPoolExecutor(1)
+        self._spawner.submit(confinement.enter).result()
+        self._spawn = self._spawn_inside
         self._listener = confinement.listener
+
+    def _spawn_inside(self, *args: Any, **options: Any) -> int:
+        """Have that thread start a program, and answer what it does itself: a finaliser that runs there may open a file."""
+        spawning = self._spawner.submit(os.posix_spawn, *args, **options)
+        while wait((spawning,), ANSWER_SECONDS).not_done:
+            if self._listener >= 0 and select.select((self._listener,), (), (), 0)[0]:
+                self._answer()
+        return spawning.result()
 
     def _turn(self) -> None:
         """Wait for whatever is first, and see to it."""

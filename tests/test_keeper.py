@@ -27,6 +27,7 @@ from commanding import (
 from executing import permit
 
 from fastframe.servers import confinement, keeper
+from fastframe.servers import nursery as nursery_module
 from fastframe.servers.channel import Channel
 from fastframe.servers.keeper import Keeper, Run
 from fastframe.servers.permits import Sandbox
@@ -480,3 +481,23 @@ def test_a_new_command_may_have_the_number_of_who_was_seen_elsewhere(monkeypatch
         kept._descendants._strangers = {1234}
         kept._start({"program": "/bin/sh", "argv": [], "environment": {}, "seconds": 1}, [])
         assert not kept._descendants._strangers
+
+
+@pytest.mark.skipif(not SANDBOXES[1:], reason="there is no thread that could wait")
+def test_a_finaliser_opens_a_file_in_the_thread_that_starts_commands(monkeypatch):
+    """It waits there for an answer, as whatever is in the sandbox does."""
+    code = """
+import gc, os
+class Opens:
+    def __init__(self): self.itself = self
+    def __del__(self):
+        with open("/proc/self/stat", "rb") as file: file.read()
+def spawn(*args, _spawn=os.posix_spawn, **options):
+    Opens()
+    gc.collect()
+    return _spawn(*args, **options)
+os.posix_spawn = spawn
+nursery.main"""
+    monkeypatch.setattr(nursery_module, "START", nursery_module.START.replace("nursery.main", code.lstrip()))
+    with nursing() as nursery, keeping(nursery, permit("/bin/sh")) as kept:
+        assert kept.run("exit 3").result["status"] == 3
