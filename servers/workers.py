@@ -1,8 +1,8 @@
 """Several processes for one server: this one starts the others, starts again those that die, and ends them.
 
-It has neither loop nor thread, so that it may fork at any time. It sleeps in `sigtimedwait`: a child that ends is a signal, an
-order from outside is a signal, and a worker that accepts sends one. What they have to say stands on the board. All signals are
-blocked from before the first fork, so that none is lost: a worker unblocks them when it can obey.
+It has neither loop nor thread, so that it may fork at any time. It sleeps in `sigwaitinfo`: a child that ends is a signal, an
+order from outside is a signal, a worker that accepts sends one, and a timer when something is due. What they have to say stands
+on the board. All signals are blocked from before the first fork, so that none is lost: a worker unblocks them when it can obey.
 
 Workers share the listening sockets: whoever is free first accepts, and a connection in the backlog outlives a dead worker. With
 a socket for each (SO_REUSEPORT) it would not.
@@ -30,9 +30,10 @@ if TYPE_CHECKING:
     from .listeners import Listeners
     from .systemd import Notifier
 
-SIGNALS: Final = frozenset((signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, signal.SIGUSR1))
+SIGNALS: Final = frozenset((signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, signal.SIGUSR1, signal.SIGALRM))
 ACCEPTING: Final = signal.SIGUSR1  # from a worker: it accepts
-LONGEST_SLEEP: Final = 3600.0  # seconds
+SHORTEST_SLEEP: Final = 1e-6  # seconds: a timer that is set to 0 is off
+LONGEST_SLEEP: Final = 3600.0
 STRAGGLE_SECONDS: Final = 2.0  # after the drain, for a worker to end
 FIRST_DELAY: Final = 0.1  # seconds until a dead child is started again; doubled each time, up to
 LAST_DELAY: Final = 10.0
@@ -60,7 +61,7 @@ def run(job: Job, opened: Listeners, notifier: Notifier) -> int:
     It is 0 after a drain; 1 if a worker did not start, had to be killed, or was told a second time to end. Raise UsageError and
     ListenError.
     """
-    if not hasattr(signal, "sigtimedwait"):
+    if not hasattr(signal, "sigwaitinfo"):
         raise UsageError("several processes need Linux")
     board = Board(job.options.workers)
     # An orphaned worker drains, as if it had been told to.
@@ -161,9 +162,7 @@ class Supervisor:
         self._report()
         try:
             while self._tend():
-                order = signal.sigtimedwait(signals, self._patience())
-                if order is not None:
-                    self._obey(signal.Signals(order.si_signo))
+                self._obey(self._sleep(signals))
         finally:
             self._kill(self._children)
         return self._status
@@ -185,6 +184,14 @@ class Supervisor:
         if now >= self._deadline:
             self._give_up()
         return not self._stopping or any(worker.pid for worker in self._workers)
+
+    def _sleep(self, signals: frozenset[signal.Signals]) -> signal.Signals:
+        """Return the next signal; SIGALRM comes when something is due.
+
+        After a stop (Ctrl-Z) that lasts longer than its time, Python's `sigtimedwait` returns what was in its memory before.
+        """
+        signal.setitimer(signal.ITIMER_REAL, max(SHORTEST_SLEEP, self._patience()))
+        return signal.Signals(signal.sigwaitinfo(signals).si_signo)
 
     def _patience(self) -> float:
         """Return the seconds until something is due of which no signal will tell."""

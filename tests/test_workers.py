@@ -85,6 +85,19 @@ def test_one_that_dies_again_and_again_is_started_ever_later():
         assert server.end()[0] == 0
 
 
+def test_a_server_that_was_stopped_for_longer_than_it_meant_to_sleep_goes_on():
+    with serving("--workers", "2", *LOGGED) as server:
+        os.kill(server.workers()[0], signal.SIGKILL)
+        server.logged("event=ended")
+        server.process.send_signal(signal.SIGSTOP)
+        time.sleep(2 * workers.FIRST_DELAY)
+        server.process.send_signal(signal.SIGCONT)
+        server.logged("event=started")
+        with server.connect() as raw:
+            assert is_echoed(raw)
+        assert server.end()[0] == 0
+
+
 def test_probes_see_the_server_drain():
     with serving("--workers", "2", "--metrics-port", "0", *LOGGED) as server, server.connect() as raw:
         assert (server.scrape("/readyz"), server.scrape("/livez")) == ((200, "ok\n"), (200, "ok\n"))
