@@ -23,14 +23,14 @@ class SocketMemory(NamedTuple):
     sent: int  # and not acknowledged, or not sent yet
 
 
-def of_server(port: int) -> list[SocketMemory]:
-    """Return the memory of each connection of the IPv4 server on `port`."""
+def of_server(port: int) -> dict[int, SocketMemory]:
+    """Return the memory of each connection of the IPv4 server on `port`, by the port of its peer."""
     request = struct.pack("=BBBxI", socket.AF_INET, socket.IPPROTO_TCP, 1 << (INET_DIAG_SKMEMINFO - 1), 1 << 1)  # established
     request += struct.pack("!HH", port, 0) + bytes(44)
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 4) as netlink:  # NETLINK_SOCK_DIAG
         netlink.settimeout(10)
         netlink.send(HEADER.pack(HEADER.size + len(request), SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST_DUMP, 0, 0) + request)
-        return [_memory(message) for message in _messages(netlink)]
+        return {_peer(message): _memory(message) for message in _messages(netlink)}
 
 
 def _messages(netlink: socket.socket) -> Iterator[bytes]:
@@ -44,6 +44,10 @@ def _messages(netlink: socket.socket) -> Iterator[bytes]:
                 raise OSError(-struct.unpack_from("=i", data, HEADER.size)[0], "sock_diag")
             yield data[HEADER.size : length]
             data = data[(length + 3) & ~3 :]
+
+
+def _peer(message: bytes) -> int:
+    return int.from_bytes(message[6:8])
 
 
 def _memory(message: bytes) -> SocketMemory:
