@@ -79,12 +79,12 @@ def by_payload(report: Row, rows: list[Row]) -> tuple[list[int], dict[str, dict[
 
 def linear_tables(report: Row) -> Iterator[Table]:
     if report["linear"]:
-        heads = ["", "frames", "MiB", "chunks", "ms", "times half of it"]
+        heads = ["", "frames", "MiB", "chunks", "us", "times half of it"]
         yield "twice the bytes", heads, [linear_line(row) for row in report["linear"]]
 
 
 def linear_line(row: Row) -> list[str]:
-    spread = {key: ns / 1e6 for key, ns in row["ns"].items()}
+    spread = {key: ns / 1000 for key, ns in row["ns"].items()}
     return [
         f"{row['contender']} {row['way']}",
         row["shape"],

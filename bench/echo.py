@@ -45,7 +45,7 @@ QUICK_SIZES: Final = (64, MIB)
 WINDOWS: Final = (1, 64)
 LEAST_WINDOWS: Final = 2  # full, in a turn
 REPETITIONS: Final = 11
-QUICK_REPETITIONS, QUICK_TURN_NS = 3, 20_000_000
+QUICK_REPETITIONS, QUICK_TURN_NS = 3, 12_000_000
 # Of frames that are sent over and over: few enough to stay in the cache, at least so many, at most so many.
 RING_SIZE, RING_LEAST, RING_MOST = 4 * MIB, 3, 251
 PATIENCE: Final = 30.0  # seconds, for what comes before the first frame

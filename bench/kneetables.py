@@ -26,12 +26,12 @@ Row = dict[str, Any]
 
 def knees_table(report: Report) -> Table:
     """Return for each sweep, way and some sizes of frames: the knee, and what other sizes of reads cost."""
-    heads = ["", "frame", "a read of", "takes ns", "of the next size", "knee", "GB/s there", "the largest read", "takes"]
+    heads = ["", "a read of", "takes ns", "of the next size", "knee", "GB/s there", "of the largest size"]
     lines = []
     for sweep in ("decode", "echo", "transfer"):
         for contender, payload, own in series(of_reading(report, sweep)):
             if payload in SHOWN and len(own) > 1:
-                lines.append([f"{sweep}, {contender}", size_text(payload), *knee_cells(own)])
+                lines.append([f"{sweep}, {contender}, {size_text(payload)}", *knee_cells(own)])
     return "where the lines bend: processor time of the codec, the server, the receiver", heads, lines
 
 
@@ -57,8 +57,7 @@ def knee_cells(own: Sequence[Row]) -> list[str]:
         f"{size_text(second['read'])}: {ratio_text(ns(first) / ns(second))} faster",
         size_text(knee["read"]),
         f"{knee['payload'] / ns(knee):.2f}",
-        size_text(last["read"]),
-        f"{ratio_text(ns(last) / ns(knee))} the time",
+        f"{size_text(last['read'])}: {ratio_text(ns(last) / ns(knee))} the time",
     ]
 
 
@@ -122,10 +121,8 @@ def us(spread: Row) -> str:
 
 
 def words_table(report: Report) -> Table:
-    """Return a sentence for each cause, with its figures."""
-    lines = list(words(report))
-    widest = max((len(text) for _, text in lines), default=0)
-    return "why the lines bend", ["", "".ljust(widest)], [[what, text.ljust(widest)] for what, text in lines]
+    """Return a sentence for each cause, with its figures: in one column, since only the first one is broken if it is long."""
+    return "why the lines bend", [""], [[f"{what.capitalize()}. {text}"] for what, text in words(report)]
 
 
 def words(report: Report) -> Iterator[tuple[str, str]]:

@@ -44,18 +44,25 @@ def bytes_cell(row: Row) -> str:
 
 
 def connection_tables(report: Report) -> list[Table]:
-    """Return the one table, if there is anything to show."""
+    """Return what a connection takes, and the echo beside idle ones, if there is anything to show."""
     found = report["connections"]
     if not found:
         return []
-    parts = ("median", "99 %", "processor")
-    heads = ["server", "KiB each", *(part + what for part in parts for what in ("", " with", " times"))]
-    lines = []
-    for row in found:
-        line = [row["contender"], f"{row['bytes']['median'] / 1024:.2f} {deviation(row['bytes'])}".strip()]
-        for kind in ("median", "slow", "cpu"):
-            line += [us_text(row[kind][which]["median"]) for which in ("without", "with")]
-            line.append(ratio_text(row[kind]["ratio"]["median"]))
-        lines.append(line)
-    over = "over TLS" if report["settings"]["tls"] == "yes" else "plain"
-    return [(f"{found[0]['count']:,} idle connections, {over}; an echo without and with them, us", heads, lines)]
+    idle = f"{found[0]['count']:,} idle connections, {'over TLS' if report['settings']['tls'] == 'yes' else 'plain'}"
+    size = [[row["contender"], kib_text(row["bytes"])] for row in found]
+    heads = [part + what for part in ("median", "99 %", "processor") for what in ("", " with", " times")]
+    echo = [
+        [row["contender"], *(cell for kind in ("median", "slow", "cpu") for cell in echo_cells(row[kind]))] for row in found
+    ]
+    return [
+        (f"{idle}: memory of the server", ["server", "KiB each"], size),
+        (f"{idle}: an echo without and with them, us", ["server", *heads], echo),
+    ]
+
+
+def kib_text(size: Row) -> str:
+    return f"{size['median'] / 1024:.2f} {deviation(size)}".strip()
+
+
+def echo_cells(kind: Row) -> list[str]:
+    return [*(us_text(kind[which]["median"]) for which in ("without", "with")), ratio_text(kind["ratio"]["median"])]

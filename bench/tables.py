@@ -41,7 +41,7 @@ def bars_table(report: Row) -> str:
 
 
 def table_text(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [heads, ["---"] * 2 + ["---:"] * (len(heads) - 2), *rows]
+    lines = [heads, (["---"] * 2 + ["---:"] * (len(heads) - 2))[: len(heads)], *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 

@@ -60,7 +60,7 @@ def test_a_table_of_each_chunk_has_a_row_for_each_contender(report):
         ["ours / a peer", "0.02x", "0.50x"],
     ]
     assert tables["encode, 64 a call: ns a frame"][1] == [["limit", "20.0 ±10 %"], ["ours", "40.0 ±10 %"]]
-    assert tables["twice the bytes"][1] == [["ours feed", "tiny", "2", "1", "5.0 ±10 %", "2.00x"]]
+    assert tables["twice the bytes"][1] == [["ours feed", "tiny", "2", "1", "5,000 ±10 %", "2.00x"]]
 
 
 def test_what_was_not_measured_has_no_table(report):

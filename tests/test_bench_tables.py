@@ -54,3 +54,7 @@ def test_nanoseconds_and_their_spread(ns, text):
 @pytest.mark.parametrize(("ratio", "text"), [(0.071, "0.07x"), (9.99, "9.99x"), (12.34, "12.3x"), (123.4, "123x")])
 def test_ratios(ratio, text):
     assert tables.ratio_text(ratio) == text
+
+
+def test_one_column_is_a_table_too():
+    assert tables.table_text([""], [["a sentence"]]) == "|  |\n| --- |\n| a sentence |"
