@@ -206,6 +206,12 @@ def test_listener_is_not_held_up_by_a_client_that_delays_its_handshake():
             with accepted, results[0] as stream:
                 stream.send(b"through TLS")
                 assert accepted.recv(timeout=10) == b"through TLS"
+                stream.socket.setblocking(False)
+                with pytest.raises(ssl.SSLWantReadError):
+                    stream.recv()
+                accepted.send(b"lost nothing")
+                assert stream.recv(timeout=10) == b"lost nothing"
+                stream.socket.setblocking(True)
                 with pytest.raises(NotImplementedError, match="TLS"):
                     stream.send_eof()
                 stream.close()
