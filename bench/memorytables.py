@@ -17,10 +17,10 @@ MEMORY_INTRODUCTION = (
     "A decoder's memory is what its process has written to with thousands of them, less without any, in a process for each"
     " contender and repetition. *16 MiB announced*: it holds the header of such a frame, of which nothing more has come. *after"
     " 1 MiB*: such a frame has gone through; *a frame later*: and a small one behind it. A connection's memory is the server's"
-    " own (Pss) with the idle connections less without them, each after its first frame. Two servers echo frames of 64 B one at"
-    " a time, in turns: one with idle connections, one without any. That is done in rounds, with new servers in each. A figure"
-    " is the median of the turns, of memory that of the rounds, ± half of what lies between the quartiles; a ratio is taken"
-    " turn by turn."
+    " own (Pss) with the idle connections less without them, each after its first frame; 250 that are not counted take"
+    " the room that the interpreter has lying about. Two servers echo frames of 64 B one at a time, in turns: one with idle"
+    " connections, one without any. That is done in rounds, with new servers in each. A figure is the median of the turns, of"
+    " memory that of the rounds, ± half of what lies between the quartiles; a ratio is taken turn by turn."
 )
 
 

@@ -151,7 +151,7 @@ def test_more_files_than_the_kernel_allows_are_refused(monkeypatch):
     connections.allow_files(50, "--count")
     assert len(asked) == 1
     with pytest.raises(BenchError, match=r"no process may open 1,001 files here, 1,000 at most .*: a smaller --count"):
-        rows(["c"], 901)
+        rows(["c"], 1001 - connections.OWN_FILES)
 
 
 def test_without_trustme_there_is_no_tls(monkeypatch):
