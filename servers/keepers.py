@@ -35,6 +35,7 @@ MOST_SECONDS: Final = 60.0  # of one keeper: what the system replaces meanwhile 
 MOST_RUNS: Final = 1000  # of one keeper: what its process spends itself counts to RLIMIT_CPU
 START_SECONDS: Final = 30.0  # until a keeper is ready: milliseconds, and the nursery's start on a machine that is busy
 STILL_SECONDS: Final = 10.0  # over its time for a command to be over, which takes milliseconds: then its keeper stands still
+SURE_SECONDS: Final = 0.5  # more, for a keeper that goes on just then
 DRAIN_SECONDS: Final = 1.0  # for the RESULT of a command that is ended by a drain to reach its client
 PIPE_SIZE: Final = 1024 * 1024  # bytes, the most that anybody may have: who writes much is woken less often
 # For a start; later there may be. ETOOMANYREFS: of descriptors that are on their way.
@@ -265,17 +266,16 @@ class _Keeper:
         due = self._loop.time() + seconds
         if self._overdue is None or due < self._overdue.when():
             self._relax()
-            self._overdue = self._loop.call_at(due, self._check)
+            self._overdue = self._loop.call_at(due, self._warn)
 
     def _relax(self) -> None:
         if self._overdue is not None:
             self._overdue.cancel()
             self._overdue = None
 
-    def _check(self) -> None:
-        self._hear()  # it may have been this process that stood still, and has not looked yet
-        if self._overdue is not None:
-            self._give_up()
+    def _warn(self) -> None:
+        """Wait a moment more: it may be that this process stood still, and has not heard yet, or the whole machine."""
+        self._overdue = self._loop.call_later(SURE_SECONDS, self._give_up)
 
     def _give_up(self) -> None:
         """End it, since it stands still, and all that it keeps; then tell who waits for it."""

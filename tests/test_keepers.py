@@ -395,6 +395,7 @@ async def test_a_keeper_that_stands_still_is_killed_with_all_that_it_keeps(monke
         command, pid = await frozen(keepers, one, **marked)
         with monkeypatch.context() as patch:
             patch.setattr(module, "STILL_SECONDS", 0.1)
+            patch.setattr(module, "SURE_SECONDS", 0.1)
             if how == "cancel":
                 command.end("cancelled")
             elif how == "limit":
@@ -423,6 +424,7 @@ async def test_a_keeper_that_stood_still_before_its_command_is_killed_when_the_t
         os.kill(pid, signal.SIGSTOP)
         with monkeypatch.context() as patch:
             patch.setattr(module, "STILL_SECONDS", 0.1)
+            patch.setattr(module, "SURE_SECONDS", 0.1)
             async with asyncio.timeout(PATIENCE):
                 assert await fails(ended(await keepers.start(FREE, ["sh"], PATH, 0.1))) == "internal"
         await until(lambda: not is_there(pid))
@@ -444,13 +446,15 @@ async def test_nobody_is_expected_to_do_anything_who_is_idle():
 
 
 @played
-async def test_a_server_that_stood_still_itself_first_hears_what_was_said_meanwhile():
+async def test_who_stood_still_together_with_the_server_has_time_to_tell_how_it_ended():
     async with keeping() as keepers:
         command = await start(keepers, "exit 3")
         (keeper,) = keepers._all
         assert select.select((keeper._channel,), (), (), PATIENCE)[0]
-        keeper._check()
+        keeper._overdue.cancel()
+        keeper._warn()  # it is due, before anything is heard
         assert (await ended(command))["status"] == 3
+        assert keeper._overdue is None
         assert keeper.is_here
 
 
@@ -461,6 +465,7 @@ async def test_a_keeper_that_is_never_ready_is_killed(monkeypatch):
         ours, its = Channel.pair()
         with its, monkeypatch.context() as patch:
             patch.setattr(module, "START_SECONDS", 0.1)
+            patch.setattr(module, "SURE_SECONDS", 0.1)
             patch.setattr(keepers, "_connect", lambda permit: ours)
             Channel(its).send({"born": sleep.pid})
             nursery = keepers._nursery
@@ -481,6 +486,7 @@ async def test_a_nursery_that_stands_still_is_killed_and_its_keepers_go_on(monke
         other = sh(name="other", at_once=2)
         with monkeypatch.context() as patch:
             patch.setattr(module, "START_SECONDS", 0.1)
+            patch.setattr(module, "SURE_SECONDS", 0.1)
             async with asyncio.timeout(PATIENCE):
                 codes = await asyncio.gather(*(fails(start(keepers, "exit", other)) for _ in range(2)))
         assert codes == ["internal"] * 2
@@ -502,6 +508,7 @@ async def test_what_a_lost_keeper_left_to_a_nursery_that_stands_still_is_ended(m
         assert alive(marked)
         with monkeypatch.context() as patch:
             patch.setattr(module, "START_SECONDS", 0.1)
+            patch.setattr(module, "SURE_SECONDS", 0.1)
             async with asyncio.timeout(PATIENCE):
                 assert await fails(start(keepers, "exit")) == "internal"
         assert alive(marked) == []
