@@ -532,20 +532,22 @@ def test_serve_reports_what_went_wrong_with_another_connection_of_a_handler(run,
             stream.transport.write(b"\xff" * 4)
 
     async def main():
-        async with await aio.serve(backend, "127.0.0.1", 0) as behind:
-            host, _, port = behind.addresses[0].rpartition(":")
-            if how == "refused":
-                await behind.close()
+        with socket.socket() as deaf:
+            deaf.bind(("127.0.0.1", 0))  # nobody else gets its port
+            async with await aio.serve(backend, "127.0.0.1", 0) as behind:
+                host, _, port = behind.addresses[0].rpartition(":")
+                if how == "refused":
+                    port = deaf.getsockname()[1]
 
-            async def proxy(stream):
-                async with aio.connect(host, int(port)) as other:
-                    await other.recv()
+                async def proxy(stream):
+                    async with aio.connect(host, int(port)) as other:
+                        await other.recv()
 
-            async with await aio.serve(proxy, "127.0.0.1", 0) as server:
-                host, _, port_ = server.addresses[0].rpartition(":")
-                async with aio.connect(host, int(port_)) as stream:
-                    with pytest.raises(EndOfStreamError):
-                        await stream.recv()
+                async with await aio.serve(proxy, "127.0.0.1", 0) as server:
+                    host, _, port_ = server.addresses[0].rpartition(":")
+                    async with aio.connect(host, int(port_)) as stream:
+                        with pytest.raises(EndOfStreamError):
+                            await stream.recv()
 
     run(main, expect_complaint="the handler of 127.0.0.1")
 

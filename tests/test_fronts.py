@@ -1065,9 +1065,9 @@ def test_nobody_listening_is_an_oserror(front, tmp_path):
     async def main():
         with pytest.raises(OSError, match="No such file"):
             await front.connect(path=str(tmp_path / "nothing"))
-        with socket.create_server(("127.0.0.1", 0)) as unused:
-            port = unused.getsockname()[1]
-        with pytest.raises(ConnectionRefusedError):
-            await front.connect(host="127.0.0.1", port=port)
+        with socket.socket() as deaf:
+            deaf.bind(("127.0.0.1", 0))  # nobody else gets its port
+            with pytest.raises(ConnectionRefusedError):
+                await front.connect(host="127.0.0.1", port=deaf.getsockname()[1])
 
     run(front, main)
