@@ -6,6 +6,7 @@ Unset: both; without the extension that is an error too, unless there is no C co
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
 import importlib.util
@@ -16,14 +17,20 @@ import signal
 import sys
 from collections.abc import Callable
 from importlib.machinery import PathFinder
+from pathlib import Path
 from types import ModuleType
 
 import pytest
 from hypothesis import settings
 from vectors import by_buffer, by_feed
 
+TESTS = Path(__file__).parent
 MODULES = {"cython": "fastframe._codec_c", "python": "fastframe._codec_py"}
 CHOICE = os.environ.get("FASTFRAME_IMPLEMENTATION", "")
+
+# Without bytecode on disk each worker compiles all tests anew in every run, and each process that they start the library.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 settings.register_profile("quick", deadline=None, max_examples=70)
 settings.register_profile("thorough", deadline=None, max_examples=5_000)  # pytest --hypothesis-profile=thorough
@@ -74,6 +81,19 @@ def _heed_signals() -> None:
     for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, lambda *_: None)):
         if signal.getsignal(number) == signal.SIG_IGN:
             signal.signal(number, handler)
+
+
+def pytest_collection(session: pytest.Session) -> None:
+    """Let each worker import a share of the modules first, and the others find the bytecode: to make it of what asserts say is
+    most of the work of collecting, and all of them at once would do it for the same module.
+    """
+    worker = getattr(session.config, "workerinput", None)
+    if worker is None or not any(Path(arg).absolute() == TESTS for arg in session.config.args):
+        return
+    first, every = int(worker["workerid"].removeprefix("gw")), worker["workercount"]
+    for path in sorted(TESTS.glob("test_*.py"))[first::every]:
+        with contextlib.suppress(Exception, pytest.skip.Exception):  # which collecting tells
+            importlib.import_module(path.stem)
 
 
 def pytest_report_header(config: pytest.Config) -> str:
