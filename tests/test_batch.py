@@ -17,7 +17,7 @@ from batches import check, feed_batch, receive_batch, store_then_batch
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import cut, formats, good_streams, limits_in_reach
-from vectors import BAD_VECTORS, SKIP_VECTORS, VECTORS, drive, frame, named, ways_to_cut
+from vectors import BAD_VECTORS, SKIP_VECTORS, VECTORS, drive, each, frame, ways_to_cut
 
 from fastframe import FrameError, FrameFormat, MisuseError
 
@@ -121,7 +121,7 @@ def test_b10_every_slice_is_a_batch(codec, straddling):
     assert batch[2:].data == batch.data
 
 
-@pytest.mark.parametrize(**named(VECTORS))
+@each(VECTORS)
 def test_b10_every_slice_has_its_frames_and_all_of_their_bytes(codec, vector):
     batch = batch_of(codec, vector.wire, vector.format)
     for start in range(len(batch) + 1):
@@ -276,7 +276,7 @@ def test_b10_a_batch_is_freed_with_its_last_user(codec):
 # However the stream was cut.
 
 
-@pytest.mark.parametrize(**named(VECTORS))
+@each(VECTORS)
 def test_b10_a_stream_in_two_chunks_is_whole_in_its_batches(codec, door, vector):
     fmt = FrameFormat.parse(vector.format)
     for at in range(len(vector.wire) + 1):
@@ -289,7 +289,7 @@ def test_b10_a_stream_in_two_chunks_is_whole_in_its_batches(codec, door, vector)
         decoder.finish()
 
 
-@pytest.mark.parametrize(**named(VECTORS))
+@each(VECTORS)
 def test_b10_a_payload_in_many_chunks_is_whole_in_its_batch(codec, door, vector):
     for size in (1, 2, 3):
         decoder = codec.Decoder(FrameFormat.parse(vector.format))
@@ -385,7 +385,7 @@ def test_b10_skipped_frames_are_left_out(codec, door, chunks, counts):
     assert decoder.skipped == b"".join(chunks).count(b"\x06")
 
 
-@pytest.mark.parametrize(**named(SKIP_VECTORS))
+@each(SKIP_VECTORS)
 def test_a8_batches_without_the_oversize_frames_however_cut(codec, door, vector):
     fmt = FrameFormat.parse(vector.format)
     for at in range(len(vector.wire) + 1):
@@ -429,7 +429,7 @@ def test_b2_an_error_has_the_payloads_before_it_as_bytes(codec, door, straddling
     assert decoder.detach() == b"\xffrest"
 
 
-@pytest.mark.parametrize(**named(BAD_VECTORS))
+@each(BAD_VECTORS)
 def test_b1_a_bad_stream_fails_alike_in_batches(codec, door, vector):
     fmt = FrameFormat.parse(vector.format)
     for pieces in ways_to_cut(vector.wire):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from strategies import formats, frames, limits_in_reach
-from vectors import VECTORS, describe, frame, named
+from vectors import VECTORS, describe, each, frame
 
 from fastframe import CorruptFrameError, FrameError, FrameFormat, FrameTooLargeError, IncompleteFrameError, _datagram_codec
 from fastframe._singly import MAX_DATAGRAM
@@ -23,7 +23,7 @@ def make(codec):
         yield _datagram_codec.DatagramCodec
 
 
-@pytest.mark.parametrize(**named(VECTORS))
+@each(VECTORS)
 def test_a_frame_of_any_format_is_a_datagram(make, vector):
     codec = make(FrameFormat.parse(vector.format))
     for payload, wire in vector.frames:

@@ -14,7 +14,7 @@ import sys
 import tracemalloc
 
 import pytest
-from vectors import BAD_VECTORS, HEADERS, SKIP_VECTORS, VECTORS, drive, named, ways_to_cut
+from vectors import BAD_VECTORS, HEADERS, SKIP_VECTORS, VECTORS, drive, each, ways_to_cut
 
 from fastframe import FrameError, FrameFormat, FrameTooLargeError, IncompleteFrameError, MisuseError
 
@@ -26,14 +26,14 @@ SECRET = bytes(range(0x41, 0x5D))  # 28 bytes, no three of which stand in any se
 # Vectors
 
 
-@pytest.mark.parametrize(**named(VECTORS))
+@each(VECTORS)
 def test_a_stream_decodes_however_it_is_cut(codec, door, vector):
     fmt = FrameFormat.parse(vector.format)
     for pieces in ways_to_cut(vector.wire):
         assert drive(codec.Decoder(fmt), pieces, door) == (vector.payloads, None)
 
 
-@pytest.mark.parametrize(**named(BAD_VECTORS))
+@each(BAD_VECTORS)
 def test_a_bad_stream_fails_alike_however_it_is_cut(codec, door, vector):
     fmt = FrameFormat.parse(vector.format)
     for pieces in ways_to_cut(vector.wire):
@@ -41,7 +41,7 @@ def test_a_bad_stream_fails_alike_however_it_is_cut(codec, door, vector):
         assert drive(codec.Decoder(fmt), pieces, door) == (vector.payloads, error)
 
 
-@pytest.mark.parametrize(**named([vector for vector in BAD_VECTORS if vector.error != "IncompleteFrameError"]))
+@each([vector for vector in BAD_VECTORS if vector.error != "IncompleteFrameError"])
 def test_a_bad_stream_fails_at_the_earliest_byte(codec, vector):
     """And at that byte however much follows."""
     earliest = []
@@ -55,7 +55,7 @@ def test_a_bad_stream_fails_at_the_earliest_byte(codec, vector):
     assert decoder.needed == 1
 
 
-@pytest.mark.parametrize(**named(VECTORS))
+@each(VECTORS)
 def test_trailing_bytes_stay_pending(codec, vector):
     for behind in (b"\x80", b"3", b"\0"):
         decoder = codec.Decoder(FrameFormat.parse(vector.format))
@@ -63,7 +63,7 @@ def test_trailing_bytes_stay_pending(codec, vector):
         assert (payloads, decoder.pending, decoder.detach()) == (vector.payloads, 1, behind)
 
 
-@pytest.mark.parametrize(**named(SKIP_VECTORS))
+@each(SKIP_VECTORS)
 def test_a8_oversize_frames_are_skipped_however_cut(codec, door, vector):
     fmt = FrameFormat.parse(vector.format)
     for pieces in ways_to_cut(vector.wire):
@@ -72,7 +72,7 @@ def test_a8_oversize_frames_are_skipped_however_cut(codec, door, vector):
         assert decoder.skipped == vector.skipped
 
 
-@pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector.name)
+@each(VECTORS)
 def test_a_corrupt_frame_never_raises_anything_else(codec, vector):
     """One byte changed, anywhere, to what breaks most."""
     fmt = FrameFormat.parse(vector.format)
@@ -80,7 +80,7 @@ def test_a_corrupt_frame_never_raises_anything_else(codec, vector):
         for byte in b"\x00\x01\x7f\x80\xff0:,":
             wire = vector.wire[:at] + bytes([byte]) + vector.wire[at + 1 :]
             _, error = drive(codec.Decoder(fmt), [wire])
-            assert error is None or error[0] in {each.__name__ for each in FrameError.__subclasses__()}
+            assert error is None or error[0] in {kind.__name__ for kind in FrameError.__subclasses__()}
 
 
 # A: what the others have

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import cut, formats, good_streams, limits_in_reach, streams
-from vectors import VECTORS, by_buffer, by_feed, describe, drive, named
+from vectors import VECTORS, by_buffer, by_feed, describe, drive, each
 
 from fastframe import FrameError, FrameFormat, FrameTooLargeError, MisuseError
 
@@ -113,7 +113,7 @@ def test_b2_a_negative_max_frames_is_refused_before_a_byte_is_taken(codec, door,
     assert decoder.pending == 0
 
 
-@pytest.mark.parametrize(**named(VECTORS))
+@each(VECTORS)
 def test_b3_the_end_is_clean_at_frame_boundaries_only(codec, vector):
     wire, boundary = vector.wire, 0
     for _, frame in vector.frames:

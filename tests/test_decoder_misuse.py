@@ -8,7 +8,7 @@ import sys
 import threading
 
 import pytest
-from vectors import BAD_VECTORS, describe, drive, named
+from vectors import BAD_VECTORS, describe, drive, each
 
 from fastframe import FrameError, FrameFormat, FrameTooLargeError, MisuseError
 
@@ -36,7 +36,7 @@ def test_b11_a_closed_decoder_says_so(codec, by, call):
     assert (decoder.pending, decoder.needed) == (0, 0)
 
 
-@pytest.mark.parametrize(**named(BAD_VECTORS))
+@each(BAD_VECTORS)
 def test_b11_a_failed_decoder_says_so_again(codec, vector):
     for call in (call for name, call in CALLS.items() if name != "detach"):
         decoder = codec.Decoder(FrameFormat.parse(vector.format))

@@ -12,21 +12,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import formats, frame, frames, limits_in_reach
-from vectors import HEADERS, VECTORS, drive, named
+from vectors import HEADERS, VECTORS, drive, each
 
 from fastframe import CorruptFrameError, FrameError, FrameFormat, FrameTooLargeError, MisuseError
 
 U8, U32 = FrameFormat("u8"), FrameFormat("u32be")
 
 
-@pytest.mark.parametrize(**named(VECTORS))
+@each(VECTORS)
 def test_each_payload_encodes_to_its_frame(codec, vector):
     encoder = codec.Encoder(FrameFormat.parse(vector.format))
     assert [encoder.encode(payload) for payload in vector.payloads] == [wire for _, wire in vector.frames]
     assert encoder.encode_many(iter(vector.payloads)) == vector.wire
 
 
-@pytest.mark.parametrize(**named(VECTORS))
+@each(VECTORS)
 def test_every_way_to_encode_gives_the_same_bytes(codec, vector):
     """`header` and `encode_around` for gathered writes, `encode_into` for memory that the caller has."""
     encoder = codec.Encoder(FrameFormat.parse(vector.format))

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from golden import GOLDEN
-from vectors import by_buffer, by_feed, drive, named, ways_to_cut
+from vectors import by_buffer, by_feed, drive, each, ways_to_cut
 
 from fastframe import FrameFormat, FrameTooLargeError, formats
 
@@ -27,14 +27,14 @@ README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8"
 
 
 @pytest.mark.parametrize("door", [by_feed, by_buffer])
-@pytest.mark.parametrize(**named(GOLDEN))
+@each(GOLDEN)
 def test_b13_real_bytes_decode_however_they_are_cut(codec, vector, door):
     fmt = FrameFormat.parse(vector.format)
     for pieces in ways_to_cut(vector.wire):
         assert drive(codec.Decoder(fmt), pieces, door) == (vector.payloads, None)
 
 
-@pytest.mark.parametrize(**named(GOLDEN))
+@each(GOLDEN)
 def test_b13_payloads_encode_to_the_real_bytes(codec, vector):
     encoder = codec.Encoder(FrameFormat.parse(vector.format))
     assert [encoder.encode(payload) for payload in vector.payloads] == [wire for _, wire in vector.frames]

@@ -10,7 +10,7 @@ import sysconfig
 from pathlib import Path
 
 import pytest
-from vectors import VECTORS, named
+from vectors import VECTORS, each
 
 import fastframe
 from fastframe import FrameFormat, FrameTooLargeError
@@ -36,7 +36,7 @@ def example(compiled, tmp_path_factory):
     return module
 
 
-@pytest.mark.parametrize(**named(VECTORS))
+@each(VECTORS)
 def test_a14_the_example_decodes_from_memory(example, vector):
     fmt = FrameFormat.parse(vector.format)
     assert example.payloads(fmt, vector.wire, sys.maxsize) == vector.payloads
@@ -44,7 +44,7 @@ def test_a14_the_example_decodes_from_memory(example, vector):
     assert example.payloads(fmt, vector.wire[:-1], sys.maxsize) == vector.payloads[:-1]
 
 
-@pytest.mark.parametrize(**named(VECTORS))
+@each(VECTORS)
 def test_a14_the_example_reads_a_batch_without_objects(example, vector):
     fmt = FrameFormat.parse(vector.format)
     assert example.sum_of_bytes(fmt, vector.wire) == sum(map(sum, vector.payloads))

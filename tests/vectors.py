@@ -6,7 +6,9 @@ error. A name begins with the row of the contract that the vector shows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+import inspect
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 HELLO = b"HELLO, WORLD"
@@ -257,9 +259,28 @@ SKIP_VECTORS = [
 ]
 
 
-def named(vectors: list[Any]) -> dict[str, Any]:
-    """Return the arguments of `pytest.mark.parametrize` that run a test over `vectors`, each under its name."""
-    return {"argnames": "vector", "argvalues": vectors, "ids": [vector.name for vector in vectors]}
+def each(vectors: list[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Run a test with all of `vectors`, and say which it failed with. To run each as a test of its own, and others between
+    them, cost more than what they test did.
+    """
+
+    def decorate(test: Callable[..., None]) -> Callable[..., None]:
+        signature = inspect.signature(test)
+        fixtures = [parameter for name, parameter in signature.parameters.items() if name != "vector"]
+
+        @functools.wraps(test)
+        def run(**values: Any) -> None:
+            for vector in vectors:
+                try:
+                    test(vector=vector, **values)
+                except BaseException as error:
+                    error.add_note(f"The vector is {vector.name}.")
+                    raise
+
+        run.__signature__ = signature.replace(parameters=fixtures)  # type: ignore[attr-defined]  # what pytest reads
+        return run
+
+    return decorate
 
 
 def ways_to_cut(wire: bytes) -> Iterator[list[bytes]]:
