@@ -162,14 +162,14 @@ def start_all(only: list[str], setup: Setup, core: int | None, stack: contextlib
         say(f"starting {name}")
         try:
             found[name] = start(name, setup.members, tls, core, stack)
-        except (LeftOutError, BenchError) as error:
+        except BenchError as error:
             leave_out(name, error, setup.left_out)
     return found
 
 
-def leave_out(name: str, error: LeftOutError | BenchError, left_out: list[str]) -> None:
+def leave_out(name: str, error: BenchError, left_out: list[str]) -> None:
     """Note why a contender cannot go on; one of ours or the one to compare with is a `BenchError`."""
-    if CONTENDERS[name].kind == "base" or (CONTENDERS[name].kind == "ours" and isinstance(error, BenchError)):
+    if CONTENDERS[name].kind == "base" or (CONTENDERS[name].kind == "ours" and not isinstance(error, LeftOutError)):
         raise BenchError(f"{name}: {error}") from None
     left_out.append(f"{name}: {error}")
 

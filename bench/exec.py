@@ -22,7 +22,7 @@ from typing import Final, NamedTuple
 from .accounts import children, cpu_ns_of_all
 from .bars import exec_verdicts
 from .command import run
-from .entry import BenchError, LeftOutError
+from .entry import BenchError
 from .execends import Answer, Job
 from .execs import CONTENDERS, Runs, chosen, versions
 from .exectables import INTRODUCTION, exec_charts, exec_figures, exec_tables
@@ -126,7 +126,7 @@ def start(only: list[str], at_once: int, left_out: list[str], stack: contextlib.
         try:
             runs = stack.enter_context(contender.start(at_once, STEADY))
             clients[name] = Started(runs, [pid for pid in children(os.getpid()) if pid not in before])
-        except (LeftOutError, BenchError) as error:
+        except BenchError as error:
             if contender.kind == "base":
                 raise BenchError(f"{name}: {error}") from None
             left_out.append(f"{name}: {error}")
