@@ -87,21 +87,23 @@ def test_sizes_are_text(size, text):
     assert report.size_text(size) == text
 
 
-def test_a_command_hashes_the_file(path):
-    said = demo.command(path)
-    assert said.startswith("sha256 ran in its sandbox at 127.0.0.1:")
-    assert "3000000 bytes in" in said
+@pytest.mark.parametrize(
+    ("outcome", "status", "said"),
+    [
+        ("it ran", 0, "it ran\n"),
+        (LeftOutError("no sandbox here"), 0, "no command was run: no sandbox here\n"),
+        (ValueError("a wrong digest"), 1, "fastframe: a wrong digest\n"),
+    ],
+)
+def test_what_became_of_the_command_is_told(outcome, status, said, path, tmp_path, capsys, monkeypatch):
+    def run(path):
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
 
-
-def test_a_command_that_answers_wrongly_ends_the_demo(path, monkeypatch):
-    monkeypatch.setattr(democommand, "COMMAND", "cat")
-    with pytest.raises(ValueError, match="did not do what it should"):
-        demo.command(path)
-
-
-def test_where_the_example_does_not_fit_no_command_is_run(path, monkeypatch, tmp_path):
-    (tmp_path / "list.toml").write_text("[commands.sha256]\nprogram = '/nowhere'\n")
-    monkeypatch.setattr(democommand.permits, "EXAMPLE", tmp_path / "list.toml")
-    with pytest.raises(LeftOutError):
-        democommand.run(path)
-    assert demo.command(path).startswith("no command was run: fastframe: ")
+    monkeypatch.setattr(democommand, "run", run)
+    monkeypatch.setattr(demo, "run", lambda path: {})
+    monkeypatch.setattr(report, "print_rates", lambda *_: None)
+    monkeypatch.setattr(demo.pictures, "draw_rates", lambda *_: None)
+    assert demo.main(["--file", path, "--png", str(tmp_path / "picture.png")]) == status
+    assert said in capsys.readouterr().err
