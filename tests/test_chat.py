@@ -149,6 +149,7 @@ async def test_the_line_about_a_stay_says_why_it_ended(caplog):
                 pass
     lines = [record.fields for record in caplog.records if record.msg == "operation"]
     assert [(line["member"], line["reason"]) for line in lines] == [("ann", "left"), ("cid", "lost"), ("bob", "lost")]
+    assert max(record.levelno for record in caplog.records) == logging.INFO  # nothing went wrong
 
 
 @played

@@ -132,9 +132,9 @@ def test_a_source_may_not_come_too_often():
 def test_so_many_sources_are_known(monkeypatch):
     monkeypatch.setattr(chat_door, "MOST_SOURCES", 3)
     server = Server()
-    for number in range(5):
-        Caller(server, (f"127.0.0.{number}", 40_000)).enter(name=str(number))
-    assert list(server.chat._door._sources) == ["127.0.0.2", "127.0.0.3", "127.0.0.4"]
+    for number, host in enumerate((0, 1, 2, 0, 3)):
+        Caller(server, (f"127.0.0.{host}", 40_000 + number)).enter(name=str(number))
+    assert list(server.chat._door._sources) == ["127.0.0.2", "127.0.0.0", "127.0.0.3"]
 
 
 @pytest.mark.parametrize(

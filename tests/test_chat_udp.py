@@ -207,9 +207,11 @@ def test_an_open_that_comes_late_brings_nobody_back(server):
 
 def test_so_many_that_have_gone_are_known(server, monkeypatch):
     monkeypatch.setattr(chat_udp, "MOST_NONCES", 3)
+    callers = []
     for number in range(5):
-        server(number, "ann").do(Kind.END)
-    assert len(server.chat._nonces) == 3
+        callers.append(server(number, "ann"))
+        callers[-1].do(Kind.END)
+    assert list(server.chat._nonces) == [caller.nonce for caller in callers[2:]]
 
 
 def test_leaving_twice_is_no_harm(server):
@@ -272,6 +274,13 @@ def test_not_everything_can_be_asked_for_again_and_again(server):
     assert ann.ping(seq=0) == [(Kind.PONG, {"to": ann.secret, "head": 1})]
     server.clock.now += 0.5
     assert sum(len(events(ann.ping(seq=0))) for _ in range(60)) == 10
+
+
+def test_asking_for_nothing_costs_nothing(server):
+    ann = server(1, "ann")
+    for _ in range(60):
+        ann.ping(seq=1)
+    assert [event[0] for event in events(ann.ping(seq=0))] == [1]
 
 
 # Who may
@@ -354,6 +363,14 @@ def test_who_was_heard_stays_although_it_came_first(server):
     assert events(ann.heard()) == [(3, "left", "bob")]
 
 
+def test_who_comes_when_another_has_left_is_in_the_same_room(server):
+    ann, bob = server(1, "ann"), server(2, "bob")
+    bob.do(Kind.END)
+    ann.heard()
+    server(3, "cid")
+    assert events(ann.heard()) == [(4, "joined", "cid")]
+
+
 def test_who_comes_again_has_its_name_and_what_it_missed(server):
     ann, bob = server(1, "ann"), server(2, "bob")
     bob.say("missed", id="1")
@@ -411,15 +428,16 @@ def test_who_is_here_is_told_when_the_server_ends(server):
 def test_what_comes_from_itself_or_from_nowhere_is_not_answered(server):
     request = encode(Kind.HELLO, {"version": 1, "nonce": "0" * 64, "pad": "0" * 512})
     server.give(request, SERVER)
-    server.give(request, None)
-    assert (server.wire.sent, server.wire.counters) == ([], {"own": 1, "nameless": 1})
+    for _ in range(2):
+        server.give(request, None)
+    assert (server.wire.sent, server.wire.counters) == ([], {"own": 1, "nameless": 2})
 
 
 def test_what_servers_say_is_not_answered(server):
-    ann = server(1, "ann")
+    ann, stranger = server(1, "ann"), server(2)
     for kind in (Kind.WELCOME, Kind.OPENED, Kind.PONG, Kind.RESULT, Kind.ERROR):
-        assert ann.do(kind) == []
-    assert server.wire.counters == {"answers": 5}
+        assert ann.do(kind) == stranger.tell(kind, secret="5" * 32) == []
+    assert server.wire.counters == {"answers": 10}
 
 
 GARBAGE = st.binary(max_size=60) | st.builds(
@@ -514,6 +532,8 @@ def test_it_serves_and_tells_what_it_counted():
         assert (server.connections, server.accepting, server.counters["datagrams_turned_away"]) == (0, True, 0)
         await asyncio.gather(server.close(grace=5), server.close())
         assert not server.accepting
+        await asyncio.sleep(0)  # for what was cancelled to end
+        assert len(asyncio.all_tasks()) == 1  # this one
 
     asyncio.run(main())
 

@@ -127,6 +127,24 @@ def test_what_comes_by_itself_is_not_asked_for():
     assert pings(stay, START + 0.5) == []
 
 
+def test_what_comes_while_one_enters_is_not_asked_for_at_once():
+    stay = visit(next=5, head=5)  # the event that one has joined
+    assert pings(stay, START) == []
+    assert pings(stay, START + 0.02) == [{"seq": 4, "missing": [5]}]
+
+
+def test_what_is_still_missing_behind_what_came_has_a_moment_too():
+    stay = visit()
+    for seq in (4, 1, 2):
+        stay.take(said(seq), START)
+    assert pings(stay, START) == []
+    assert pings(stay, START + 0.02) == [{"seq": 2, "missing": [3]}]
+    stay.take(said(3), START + 0.02)
+    stay.take(own(Kind.PONG, head=6), START + 0.02)
+    stay.take(said(5), START + 0.02)  # so that only the head is missing
+    assert pings(stay, START + 0.04) == [{"seq": 5, "missing": [6]}]
+
+
 def test_a_long_history_is_asked_for_piece_by_piece_each_at_once():
     stay = visit(next=11, head=90)
     for piece in (range(11, 43), range(43, 75), range(75, 91)):
@@ -170,6 +188,24 @@ def test_a_server_that_is_silent_is_given_up():
     assert sum(len(pings(stay, stay.next_due)) for _ in range(11)) == 11
     with pytest.raises(TimeoutError, match="the server is silent"):
         stay.due(stay.next_due)
+
+
+def test_a_server_whose_events_come_is_not_silent_though_no_answer_comes():
+    stay = visit(next=2, head=1)
+    for seq in range(2, 8):
+        now = START + 3 * seq
+        assert len(pings(stay, now)) == 1
+        stay.take(said(seq), now)
+
+
+def test_the_last_events_that_never_come_are_a_gap():
+    stay, events = visit(next=2, head=4), []
+    while not events:
+        now = stay.next_due
+        stay.due(now)
+        events = stay.take(own(Kind.PONG, head=4), now)
+    assert [(event.type, event.next) for event in events] == [("gap", 5)]
+    assert numbers(stay.take(said(5), now)) == [5]
 
 
 def test_an_event_that_never_comes_is_a_gap():
@@ -257,6 +293,33 @@ def test_what_was_too_early_is_said_again_and_nobody_is_told():
     assert stay.take(own(Kind.DATA, type="refused", id="1", code="busy", message=""), START) == []
     assert sent(stay.due(START + 0.1)) == []
     assert sent(stay.due(START + 0.2)) == [(Kind.DATA, say())]
+
+
+def test_only_the_own_topic_ends_the_wish_for_it():
+    stay = visit(next=2, head=1)
+    stay.wish({"type": "topic", "topic": "new", "id": "1"}, START)
+    for seq, (name, topic) in enumerate((("bob", "new"), ("ann", "old"), ("ann", "new")), 2):
+        assert not stay.is_idle
+        stay.take(message(Kind.DATA, log=LOG, seq=seq, time=1, type="topic", name=name, topic=topic), START)
+    assert stay.is_idle
+
+
+@pytest.mark.parametrize("rate", ["5", None, 0, -1, 1e-9, 1e9])
+def test_a_rate_that_cannot_be_is_refused(rate):
+    with pytest.raises(OperationError, match="a rate"):
+        visit(limits={"rate": rate, "burst": 20})
+
+
+def test_chance_makes_pauses_shorter(monkeypatch):
+    monkeypatch.setattr(chat_visit, "JITTER", 0.25)
+    assert all(0.75 <= visit(next=2, head=1).next_due - START < 1 for _ in range(20))
+
+
+def test_a_refusal_that_comes_twice_is_one():
+    stay = visit(next=2, head=1)
+    stay.wish(say(), START)
+    refusal = own(Kind.DATA, type="refused", id="1", code="too_large", message="a text")
+    assert [len(stay.take(refusal, START)) for _ in range(2)] == [1, 0]
 
 
 def test_a_text_that_does_not_get_through_is_refused_in_the_end():
