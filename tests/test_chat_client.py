@@ -8,6 +8,7 @@ import errno
 import random
 import socket
 import ssl
+from types import SimpleNamespace
 
 import pytest
 from chatting import SECRET, entering, hosting, rooms_served, until
@@ -203,6 +204,51 @@ async def test_it_is_tried_for_as_long_as_was_said(retry):
 
 
 @played
+async def test_pauses_double_up_to_the_longest_until_a_visit_was_a_good_one(monkeypatch):
+    now, pauses = 1000.0, []
+
+    def visit(number, seconds):
+        async def script(host):
+            nonlocal now
+            await host.let_in(head=number)
+            now += seconds
+
+        return script
+
+    async def last(host):
+        await host.let_in(head=6)
+        await host.let_go(7)
+
+    async def pause(seconds):
+        pauses.append(seconds)
+
+    clock = SimpleNamespace(time=lambda: now)
+    monkeypatch.setattr(
+        chat_client, "asyncio", SimpleNamespace(**vars(asyncio) | {"get_running_loop": lambda: clock, "sleep": pause})
+    )
+    monkeypatch.setattr(chat_client, "LONGEST_PAUSE", 0.03)
+    monkeypatch.setattr(random, "uniform", lambda low, high: low + high)
+    visits = [visit(number, seconds) for number, seconds in enumerate((0, 0, 0, 0.02, 0.04), 1)]
+    async with hosting(*visits, last) as server, entering(server) as ann:
+        await until(ann, "back", 5)
+    assert pauses == pytest.approx([1.5 * seconds for seconds in (0.01, 0.02, 0.03, 0.03, 0.01)])
+
+
+@played
+async def test_the_timeout_is_for_entering_alone(monkeypatch):
+    timeouts = []
+
+    def timeout(seconds):
+        timeouts.append(asyncio.timeout(seconds))
+        return timeouts[-1]
+
+    monkeypatch.setattr(chat_client, "asyncio", SimpleNamespace(**vars(asyncio) | {"timeout": timeout}))
+    async with rooms_served() as server, entering(server) as ann:
+        await until(ann, "joined")
+        assert [one.when() for one in timeouts] == [None]
+
+
+@played
 async def test_a_server_that_says_nonsense_is_left(monkeypatch):
     monkeypatch.setattr(session, "CANCEL_SECONDS", 0.05)
 
@@ -247,6 +293,7 @@ async def test_a_server_that_does_not_let_go_is_cut_off(monkeypatch):
 
     async with hosting(stubborn) as server, entering(server) as ann:
         await until(ann, "joined")
+    assert ann._task.done()
 
 
 @played
