@@ -13,7 +13,6 @@ import asyncio
 import contextlib
 import dataclasses
 import errno
-import fcntl
 import logging
 import os
 import socket
@@ -21,7 +20,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
-from . import channel, logs
+from . import channel, logs, pipes
 from .channel import Channel
 from .descendants import Descendants
 from .errors import OperationError
@@ -37,7 +36,6 @@ START_SECONDS: Final = 30.0  # until a keeper is ready: milliseconds, and the nu
 STILL_SECONDS: Final = 10.0  # over its time for a command to be over, which takes milliseconds: then its keeper stands still
 SURE_SECONDS: Final = 0.5  # more, for a keeper that goes on just then
 DRAIN_SECONDS: Final = 1.0  # for the RESULT of a command that is ended by a drain to reach its client
-PIPE_SIZE: Final = 1024 * 1024  # bytes, the most that anybody may have: who writes much is woken less often
 # For a start; later there may be. ETOOMANYREFS: of descriptors that are on their way.
 NO_ROOM: Final = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ETOOMANYREFS})
 LOST: Final = "what ran the command has ended"
@@ -225,7 +223,7 @@ class _Keeper:
         self.runs += 1
         try:
             with _told_if_full():
-                theirs, ours = _pipes(has_input)
+                theirs, ours = pipes.open_pipes(has_input)
         except OperationError:
             self._on_free(self)
             raise
@@ -369,27 +367,6 @@ def _described(permit: Permit) -> dict[str, Any]:
         "limits": dataclasses.asdict(permit.limits),
         "sandbox": None if permit.sandbox is None else dataclasses.asdict(permit.sandbox),
     }
-
-
-def _pipes(has_input: bool) -> tuple[tuple[int, ...], tuple[int, int, int]]:
-    """Return the ends of pipes: the command's stdout, stderr and perhaps stdin; our stdin (or -1), stdout and stderr.
-
-    Ours do not block. Raise OSError.
-    """
-    opened: list[int] = []
-    try:
-        for _ in range(3 if has_input else 2):
-            opened += os.pipe()
-    except OSError:
-        channel.close_all(opened)
-        raise
-    ours_out, stdout, ours_err, stderr, *stdin = opened
-    ours_in = stdin[1] if has_input else -1
-    for descriptor in (ours_out, ours_err, *stdin[1:]):
-        os.set_blocking(descriptor, False)
-    with contextlib.suppress(OSError):  # a user may have 64 MiB of larger pipes
-        fcntl.fcntl(ours_out, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
-    return (stdout, stderr, *stdin[:1]), (ours_in, ours_out, ours_err)
 
 
 @contextlib.contextmanager

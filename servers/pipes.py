@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import array
 import asyncio
+import contextlib
 import fcntl
 import functools
 import os
@@ -15,13 +16,36 @@ import termios
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final
 
+from . import channel
 from .errors import OperationError
 
 if TYPE_CHECKING:
     from .keepers import Command
 
+PIPE_SIZE: Final = 1024 * 1024  # bytes, the most that anybody may have: who writes much is woken less often
 CREDIT: Final = 256 * 1024  # bytes of input that may wait for the command
 GRANT: Final = CREDIT // 4  # bytes that it has read, until they are granted again
+
+
+def open_pipes(has_input: bool) -> tuple[tuple[int, ...], tuple[int, int, int]]:
+    """Return the ends of pipes: the command's stdout, stderr and perhaps stdin; our stdin (or -1), stdout and stderr.
+
+    Ours do not block. Raise OSError.
+    """
+    opened: list[int] = []
+    try:
+        for _ in range(3 if has_input else 2):
+            opened += os.pipe()
+    except OSError:
+        channel.close_all(opened)
+        raise
+    ours_out, stdout, ours_err, stderr, *stdin = opened
+    ours_in = stdin[1] if has_input else -1
+    for descriptor in (ours_out, ours_err, *stdin[1:]):
+        os.set_blocking(descriptor, False)
+    with contextlib.suppress(OSError):  # a user may have 64 MiB of larger pipes
+        fcntl.fcntl(ours_out, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
+    return (stdout, stderr, *stdin[:1]), (ours_in, ours_out, ours_err)
 
 
 class Output:
