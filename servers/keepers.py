@@ -56,6 +56,7 @@ class Command:
     def __init__(self, keeper: _Keeper, pipes: tuple[int, int, int]) -> None:
         self._keeper = keeper
         self.stdin, self.stdout, self.stderr = pipes
+        self._reasons: set[str] = set()  # to end, as its keeper was told
         self.ended: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self.ended.add_done_callback(_retrieve)
 
@@ -65,8 +66,9 @@ class Command:
 
     def end(self, reason: str, limit: str = "") -> None:
         """Have it end by SIGTERM, and after its grace by SIGKILL; at once for a limit. The first reason counts."""
-        self._tell(end=reason, limit=limit)
-        if self._keeper.command is self:
+        if self._keeper.command is self and reason not in self._reasons:
+            self._reasons.add(reason)
+            self._tell(end=reason, limit=limit)
             self._keeper.expect_end(0.0 if limit else self._keeper.permit.limits.grace)
 
     def close_stdin(self) -> None:

@@ -289,6 +289,19 @@ async def test_a_flood_of_signals_ends_the_command_and_does_not_hide_its_end():
 
 
 @played
+async def test_a_flood_of_cancels_is_one():
+    async with keeping() as keepers:
+        command = await start(keepers, "echo ready; sleep 100; sleep 100")
+        await said(command)
+        (pid,) = pids(keepers)
+        os.kill(pid, signal.SIGSTOP)
+        for _ in range(5000):
+            command.end("cancelled")
+        os.kill(pid, signal.SIGCONT)
+        assert (await ended(command))["reason"] == "cancelled"
+
+
+@played
 async def test_a_drain_ends_what_runs():
     async with keeping() as keepers:
         script = "trap 'exit 3' TERM; echo ready; while :; do sleep 0.01; done"
