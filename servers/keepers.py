@@ -165,10 +165,12 @@ class Keepers:
                 return self._nursery.keeper(permit.limits.grace)
 
     def _replace_nursery(self) -> None:
-        """Have a new one, for the old one has ended or stands still; its keepers go on."""
+        """Have a new one, for the old one has ended or stands still; its keepers go on. Raise OperationError if that fails."""
+        with _told_if_full():
+            new = Nursery()  # or the old one stays, to be found lost again
         status = self._nursery.end({keeper.pid for keeper in self._all})
         logs.event(logging.ERROR, "nursery lost", status=status)
-        self._nursery = Nursery()
+        self._nursery = new
 
     def _free(self, keeper: _Keeper) -> None:
         """Take note that the command of a keeper has ended, and take it back if it is there."""

@@ -38,19 +38,17 @@ nursery.main(int(sys.argv[2]))
 
 
 class Nursery:
-    """The server's end."""
+    """The server's end. Making one raises OSError if there is no room for another process."""
 
     def __init__(self) -> None:
         ours, its = Channel.pair()
-        with its:
-            root = str(Path(fastframe.__file__).parents[1])
-            self.process = subprocess.Popen(
-                [sys.executable, "-P", "-c", START, root, str(its.fileno())],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,  # its own messages go to stderr, as the server's do
-                pass_fds=(its.fileno(),),
-                start_new_session=True,  # a terminal's Ctrl-C is for the server, which lets commands end
-            )
+        try:
+            self.process = _started(its)
+        except OSError:
+            ours.close()
+            raise
+        finally:
+            its.close()
         ours.setblocking(False)
         self._channel = Channel(ours)
 
@@ -85,6 +83,17 @@ class Nursery:
         if self.process.poll() is None:
             Descendants(self.process.pid, spared).end()
         return self.process.wait()
+
+
+def _started(connection: socket.socket) -> subprocess.Popen[bytes]:
+    root = str(Path(fastframe.__file__).parents[1])
+    return subprocess.Popen(
+        [sys.executable, "-P", "-c", START, root, str(connection.fileno())],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,  # its own messages go to stderr, as the server's do
+        pass_fds=(connection.fileno(),),
+        start_new_session=True,  # a terminal's Ctrl-C is for the server, which lets commands end
+    )
 
 
 def main(descriptor: int) -> None:

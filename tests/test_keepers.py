@@ -375,6 +375,19 @@ async def test_the_nursery_is_killed_and_the_next_start_works(caplog):
 
 
 @played
+async def test_there_is_no_room_for_another_nursery_and_then_there_is(monkeypatch):
+    async with keeping() as keepers:
+        await run(keepers, "exit")
+        keepers._nursery.process.kill()
+        await asyncio.to_thread(keepers._nursery.wait)
+        with monkeypatch.context() as patch:
+            patch.setattr(subprocess, "Popen", lambda *_, **__: (_ for _ in ()).throw(BlockingIOError(errno.EAGAIN, "full")))
+            for _ in range(2):
+                assert await fails(start(keepers, "exit", sh(name="other", at_once=1))) == "busy"
+        assert (await run(keepers, "exit 3", sh(name="other", at_once=1)))["status"] == 3
+
+
+@played
 async def test_the_nursery_is_killed_before_it_does_what_it_was_asked_for():
     async with keeping() as keepers:
         await run(keepers, "exit")
