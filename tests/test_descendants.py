@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from commanding import PATIENCE, end, eventually, mark
+from commanding import PATIENCE, alive, end, eventually, mark, programs
 
 from fastframe.servers import descendants
 from fastframe.servers.descendants import PAGE, Descendants, Process
@@ -191,3 +191,16 @@ def test_a_process_whose_first_thread_has_ended_lives():
         assert pids(found) == [pid]
         assert found.kill() == 1
         eventually(lambda: not pids(found))
+
+
+def test_an_end_is_over_when_nothing_runs_and_ends_the_root_too():
+    """Whichever sessions they are in, and if the root stands still."""
+    marked = mark()
+    script = "trap '' TERM; setsid sleep 100 & sleep 100 & echo ready; read line"
+    with subprocess.Popen(["/bin/sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=marked) as process:
+        assert process.stdout.readline() == b"ready\n"
+        eventually(lambda: programs(marked) == ["sh", "sleep", "sleep"])
+        os.kill(process.pid, signal.SIGSTOP)
+        Descendants(process.pid).end()
+        assert alive(marked) in ([], [process.pid])
+        assert process.wait(PATIENCE) == -signal.SIGKILL
