@@ -38,7 +38,8 @@ def crowd(told=faithful, count=3):
                         return
                     else:
                         for number, member in enumerate(members):
-                            member.sendall(told(number, text))
+                            with contextlib.suppress(ConnectionError):  # they leave as soon as something is wrong
+                                member.sendall(told(number, text))
 
         thread = threading.Thread(target=room)
         thread.start()
