@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 PATIENCE = 30.0  # seconds: nothing here takes as long, on a busy machine either
 MARK = "FASTFRAME_MARK"
-# Says something some milliseconds after the shell that started it has ended, and been waited for.
-LATE = "(while kill -0 $$; do :; done 2> /dev/null; i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; echo late) &"
+# Says something a few milliseconds after the shell that started it has ended, and been waited for.
+LATE = "(while kill -0 $$; do :; done 2> /dev/null; i=0; while [ $i -lt 2000 ]; do i=$((i+1)); done; echo late) &"
 _numbers = itertools.count()
 
 
