@@ -24,6 +24,13 @@ def serving(*arguments):
             assert process.returncode == 0
 
 
+@pytest.fixture(scope="module")
+def address():
+    """Of a server with its defaults, that no client of these tests may harm, or make say anything."""
+    with serving() as address:
+        yield address
+
+
 def raw_connection(address) -> socket.socket:
     host, _, port = address.rpartition(":")
     return socket.create_connection((host, int(port)), timeout=PATIENCE)
@@ -39,15 +46,13 @@ def client(*arguments, stdin=""):
     )
 
 
-def test_texts_come_back_a_line_each():
-    with serving() as address:
-        result = client(address, "hello", "", "wörld")
+def test_texts_come_back_a_line_each(address):
+    result = client(address, "hello", "", "wörld")
     assert (result.returncode, result.stdout, result.stderr) == (0, "hello\n\nwörld\n", "")
 
 
-def test_lines_of_standard_input_come_back():
-    with serving() as address:
-        assert client(address, stdin="one\n\ntwo").stdout == "one\n\ntwo\n"
+def test_lines_of_standard_input_come_back(address):
+    assert client(address, stdin="one\n\ntwo").stdout == "one\n\ntwo\n"
 
 
 @pytest.mark.parametrize("format", ["netstring", "varint", "u16le,adjust=-2", "u24be,offset=2"])
@@ -87,10 +92,9 @@ def test_a_unix_path_that_is_served_is_not_taken(tmp_path):
 
 
 @pytest.mark.parametrize("closed", ["0<&-", ">&-", "2>&-"])
-def test_a_closed_standard_stream_is_no_traceback(closed):
-    with serving() as address:
-        command = f"exec {sys.executable} -m fastframe echo {address} text {closed}"
-        result = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, timeout=30, check=False)
+def test_a_closed_standard_stream_is_no_traceback(address, closed):
+    command = f"exec {sys.executable} -m fastframe echo {address} text {closed}"
+    result = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, timeout=30, check=False)
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout == ("" if closed == ">&-" else "text\n")
 
@@ -109,9 +113,9 @@ def test_ipv6():
         assert client(address, "six").stdout == "six\n"
 
 
-def test_half_close_is_answered_to_the_last_byte():
+def test_half_close_is_answered_to_the_last_byte(address):
     wire = frame(b"a" * 3_000_000) + frame(b"") + frame(b"end")
-    with serving() as address, raw_connection(address) as raw:
+    with raw_connection(address) as raw:
         sending = threading.Thread(target=lambda: (raw.sendall(wire), raw.shutdown(socket.SHUT_WR)))
         sending.start()
         assert read_all(raw) == wire
@@ -124,8 +128,8 @@ def test_good_frames_are_answered_before_a_bad_one_ends_the_connection():
         assert read_all(raw) == frame(b"good")
 
 
-def test_one_bad_client_concerns_nobody_else():
-    with serving() as address, raw_connection(address) as good:
+def test_one_bad_client_concerns_nobody_else(address):
+    with raw_connection(address) as good:
         for garbage in (b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x02\x00\x01", b"\0\0\0\5ab", b"\xff" * 1000):
             with raw_connection(address) as bad:
                 bad.sendall(garbage)
