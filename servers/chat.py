@@ -107,8 +107,7 @@ class Floor:
             await self._handed.wait()
 
     async def finish(self, seat: Seat, last: int) -> None:
-        """Send what a seat has not had up to the event of that number, the last that it gets."""
-        self.unseat(seat)
+        """Send what a seat that was taken away has not had up to the event of that number, the last that it gets."""
         while seat.position < last:
             await self._send_piece(seat, last)
 
@@ -207,7 +206,7 @@ class Chat:
         member, replaced = room.join(name, asked.text("secret", default=""))
         seat, floor = Seat(session, member), self._floor(room)
         floor.seats[member] = seat
-        if replaced is not None and replaced in floor.seats:
+        if replaced in floor.seats:
             floor.seats[replaced].end(OperationError("name_taken", f"{name}: the same client has come again"))
         reason = "lost"
         try:

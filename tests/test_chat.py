@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import logging
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 
 import pytest
 from sessions import PATIENCE, TOKEN, Speaker, played, speaking, where
 
 from fastframe import aio
-from fastframe.servers import chat
+from fastframe.servers import chat, messages
 from fastframe.servers.credentials import Keyring
-from fastframe.servers.messages import Kind
-from fastframe.servers.rooms import Rooms
+from fastframe.servers.errors import OperationError
+from fastframe.servers.messages import Fields, Kind
+from fastframe.servers.rooms import Room, Rooms
 
 
 @contextlib.asynccontextmanager
@@ -105,6 +108,74 @@ async def test_what_is_said_while_a_large_room_rests_leaves_in_one_write(monkeyp
         for text in ("2", "3"):
             await bob.event(text=text)
     assert batches[:4] == [1, 1, 2, 2]  # to each of the two
+
+
+def noted_sleeps(monkeypatch) -> list[float]:
+    """Have the server note how long it sleeps."""
+    slept: list[float] = []
+
+    async def sleep(seconds):
+        slept.append(seconds)
+        await asyncio.sleep(0)
+
+    monkeypatch.setattr(chat, "asyncio", SimpleNamespace(**vars(asyncio) | {"sleep": sleep}))
+    return slept
+
+
+@played
+async def test_a_rest_is_as_long_as_the_work_but_not_longer_than_one_may_wait(monkeypatch):
+    slept = noted_sleeps(monkeypatch)
+    for took in (chat.LEAST_REST / 2, chat.MOST_REST / 2, 2 * chat.MOST_REST):
+        await chat.Floor._rest(None, took)
+    assert slept == [chat.MOST_REST / 2, chat.MOST_REST]
+
+
+@played
+async def test_others_have_their_turn_while_a_large_room_is_told(monkeypatch):
+    monkeypatch.setattr(chat, "MEMBERS_PER_TURN", 2)
+    monkeypatch.setattr(chat, "LEAST_REST", 60.0)
+    async with served() as server, contextlib.AsyncExitStack() as stack:
+        members = [await stack.enter_async_context(talking(server, f"m{number}")) for number in range(5)]
+        for member in members[:-1]:
+            while (await member.event()).get("name") != "m4":
+                pass
+        slept = noted_sleeps(monkeypatch)
+        await members[0].ask(type="say", text="hi")
+        for member in members:
+            await member.event(type="said", text="hi")
+        assert slept == [0, 0]
+
+
+@played
+async def test_who_leaves_while_others_are_told_is_told_no_more():
+    told, room = [], Room("lobby", 10, 1.0)
+
+    def seat(name):
+        def push_batch(batch):
+            told.append((name, len(batch)))
+            floor.unseat(bob)
+            return True
+
+        return chat.Seat(SimpleNamespace(stream=SimpleNamespace(push_batch=push_batch)), room.join(name)[0])
+
+    ann, bob = seat("ann"), seat("bob")
+    floor = chat.Floor(room, messages.MAX_PAYLOAD, chat.LAG)
+    floor.seats = {each.member: each for each in (ann, bob)}
+    ann.position = bob.position = room.log.head
+    room.say(ann.member, "hi")
+    floor.wake()
+    await floor.until_handed(room.log.head)
+    floor.close()
+    assert told == [("ann", 1)]
+
+
+def test_nobody_asks_why_a_seat_ended_and_nobody_says_so(caplog):
+    async def end():
+        chat.Seat(None, None).end(OperationError("going_away"))
+        gc.collect()
+
+    asyncio.run(end())
+    assert caplog.records == []
 
 
 @played
@@ -251,14 +322,14 @@ async def test_who_comes_again_hears_what_it_missed():
             await bob.event(seq=5, type="joined", name="bob")
 
 
-@pytest.mark.parametrize("same_log", [True, False])
+@pytest.mark.parametrize(("since", "same_log"), [(2, True), (6, True), (2, False)])
 @played
-async def test_what_is_not_kept_any_more_is_a_gap(same_log):
+async def test_what_is_not_kept_any_more_is_a_gap(since, same_log):
     async with served(all_rooms=Rooms(history=4, rate=1e6)) as server, talking(server, "ann") as ann, talking(server) as bob:
         for number in range(9):
             await ann.ask(type="say", text=str(number))
             await ann.event(text=str(number))
-        await bob.enter("bob", since=2, log=ann.opened["log"] if same_log else "another")
+        await bob.enter("bob", since=since, log=ann.opened["log"] if same_log else "another")
         await bob.event(type="gap", next=8)  # of 1 to 11 four are kept, with bob's coming
         for seq in range(8, 12):
             await bob.event(seq=seq)
@@ -295,6 +366,8 @@ async def test_leaving_ends_with_the_own_event():
         assert await bob.hears(Kind.RESULT) == {"seq": 3}
         await ann.event(seq=2, type="joined")
         await ann.event(seq=3, type="left", name="bob")
+        (floor,) = server._chat._floors.values()
+        assert [member.name for member in floor.seats] == ["ann"]
         await bob.enter("bob", history=0)  # on the same connection
         await bob.event(seq=4, type="joined")
         await bob.say(Kind.CANCEL)
@@ -383,8 +456,9 @@ async def test_a_key_is_a_name():
 
 
 @played
-async def test_a_drain_tells_members_and_waits_for_nobody():
+async def test_a_drain_tells_members_and_waits_for_nobody(caplog):
     async with served() as server, talking(server, "ann") as ann, talking(server, "bob") as bob:
+        caplog.set_level(logging.INFO)
         closing = asyncio.create_task(server.close(grace=PATIENCE))
         await ann.event(type="joined", name="bob")
         for member in (ann, bob):
@@ -392,6 +466,15 @@ async def test_a_drain_tells_members_and_waits_for_nobody():
             await member.hears(Kind.ERROR, code="going_away")
             assert await member.ended()
         await asyncio.wait_for(closing, PATIENCE / 2)
+    assert [record.fields["reason"] for record in caplog.records if record.msg == "operation"] == ["drained", "drained"]
+
+
+@played
+async def test_nobody_comes_in_once_the_server_is_ending():
+    session = SimpleNamespace(going_away=True, user="", audit={})
+    with pytest.raises(OperationError) as info:
+        await chat.Chat(Rooms(), messages.MAX_PAYLOAD, chat.LAG, named=False).chat(session, Fields(room="lobby", name="ann"))
+    assert info.value.code == "going_away"
 
 
 @played

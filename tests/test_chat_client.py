@@ -291,9 +291,10 @@ async def test_a_server_that_does_not_let_go_is_cut_off(monkeypatch):
         await host.hears(Kind.END)
         await gone(host)
 
-    async with hosting(stubborn) as server, entering(server) as ann:
-        await until(ann, "joined")
-    assert ann._task.done()
+    async with hosting(stubborn) as server:
+        async with entering(server) as ann:
+            await until(ann, "joined")
+        assert ann._task.done()
 
 
 @played
@@ -387,6 +388,74 @@ async def test_who_says_much_waits_until_it_has_been_seen(monkeypatch):
         assert not third.done()
         asked.set()
         await third
+
+
+@played
+async def test_who_waits_to_say_more_is_told_that_the_room_is_lost(monkeypatch):
+    monkeypatch.setattr(chat_client, "MOST_UNSEEN", 1)
+
+    async def taken(host):
+        await host.let_in()
+        await host.heard()
+        await host.say(Kind.ERROR, code="name_taken", message="ann: somebody else")
+
+    async with hosting(taken) as server, entering(server) as ann:
+        await until(ann, "joined")
+        await ann.say("first")
+        with pytest.raises(OperationError, match="somebody else"):
+            await asyncio.wait_for(ann.say("second"), PATIENCE)
+
+
+@played
+async def test_the_server_says_what_one_is_called_and_how_long_a_text_may_be():
+    async def named(host):
+        await host.let_in(seq=0, name="bob", limits={"text": 5})
+        await entered.wait()
+        await host.event("joined", 1, name="bob")
+        await host.event("said", 2, name="bob", id=(await host.heard())["id"], text="hello")
+        await host.let_go(3)
+
+    entered = asyncio.Event()
+    async with hosting(named) as server, entering(server, name=None) as bob:
+        assert bob.name == "bob"
+        with pytest.raises(OperationError, match="6 bytes of text, and 5 may be"):
+            await bob.say("hello!")
+        entered.set()
+        await bob.say("hello")
+        await asyncio.wait_for(bob.settle(), PATIENCE)
+
+
+@played
+async def test_a_text_of_somebody_else_is_not_the_own_one_whatever_its_id():
+    async def forging(host):
+        await host.let_in()
+        await host.event("said", 2, name="bob", id=(await host.heard())["id"], text="hi")
+        await host.let_go(3)
+
+    async with hosting(forging) as server, entering(server) as ann:
+        await ann.say("hi")
+        await until(ann, "said")
+        assert ann.unseen == 1
+
+
+@played
+async def test_what_is_said_while_something_is_sent_is_sent_too():
+    class Client:
+        async def send_many_data(self, pieces):
+            sent.append(pieces)
+            if pieces == [b"first"]:
+                stay._send(b"second")
+            else:
+                stay._is_leaving = True
+
+        async def send(self, kind):
+            sent.append(kind)
+
+    sent = []
+    stay = chat_client.StreamStay(None, {}, None, None)
+    stay._send(b"first")
+    await asyncio.wait_for(stay._send_all(Client()), PATIENCE)
+    assert sent == [[b"first"], [b"second"], Kind.END]
 
 
 @played
