@@ -14,7 +14,7 @@ import pytest
 from sessions import PATIENCE, TOKEN, Speaker, played, speaking, where
 
 from fastframe import aio
-from fastframe.servers import chat, messages
+from fastframe.servers import chat, messages, rooms
 from fastframe.servers.credentials import Keyring
 from fastframe.servers.errors import OperationError
 from fastframe.servers.messages import Fields, Kind
@@ -167,6 +167,23 @@ async def test_who_leaves_while_others_are_told_is_told_no_more():
     await floor.until_handed(room.log.head)
     floor.close()
     assert told == [("ann", 1)]
+
+
+@played
+async def test_who_leaves_is_sent_no_more_of_what_it_missed():
+    async def send_many(events):
+        started.set()
+        await asyncio.Event().wait()
+
+    started, room = asyncio.Event(), Room("lobby", 10, 1.0)
+    seat = chat.Seat(SimpleNamespace(stream=SimpleNamespace(send_many=send_many)), room.join("ann")[0])
+    floor = chat.Floor(room, messages.MAX_PAYLOAD, PATIENCE)
+    floor.begin(seat, 0)
+    await started.wait()
+    floor.unseat(seat)
+    await asyncio.wait((seat.catching_up,), timeout=PATIENCE)
+    assert seat.catching_up.cancelled()
+    floor.close()
 
 
 def test_nobody_asks_why_a_seat_ended_and_nobody_says_so(caplog):
@@ -359,6 +376,32 @@ async def test_a_client_that_comes_again_takes_the_place_of_its_lost_connection(
 
 
 @played
+async def test_what_waits_while_the_same_client_comes_again_is_not_said(monkeypatch):
+    asleep, awake, end = asyncio.Event(), asyncio.Event(), chat.Seat.end
+
+    async def sleep(seconds):
+        asleep.set()
+        await awake.wait()
+
+    def end_and_wake(seat, error):
+        end(seat, error)
+        awake.set()
+
+    monkeypatch.setattr(chat, "asyncio", SimpleNamespace(**vars(asyncio) | {"sleep": sleep}))
+    monkeypatch.setattr(chat, "LEAST_REST", 60.0)
+    monkeypatch.setattr(chat.Seat, "end", end_and_wake)
+    async with served(all_rooms=Rooms(rate=1)) as server, talking(server, "ann") as ann, talking(server) as again:
+        for number in range(rooms.BURST + 1):
+            await ann.ask(type="say", text=str(number))
+        await asyncio.wait_for(asleep.wait(), PATIENCE)
+        await again.enter("ann", history=0, secret=ann.opened["secret"])
+        await again.ask(type="say", text="again")
+        await again.event(type="left", reason="replaced")
+        await again.event(type="joined")
+        await again.event(type="said", text="again")
+
+
+@played
 async def test_leaving_ends_with_the_own_event():
     async with served() as server, talking(server, "ann") as ann, talking(server, "bob") as bob:
         await bob.say(Kind.END)
@@ -383,7 +426,9 @@ async def test_an_empty_room_forgets_nothing():
     async with served() as server:
         async with talking(server, "ann") as ann:
             await ann.ask(type="say", text="note")
+            (floor,) = server._chat._floors.values()
             await ann.leave()
+            assert (server._chat._floors, floor._task.cancelled(), floor.room.log._held) == ({}, True, None)
         async with talking(server) as bob:
             await bob.enter("bob")
             assert [(await bob.event())["seq"] for _ in range(4)] == [1, 2, 3, 4]
@@ -398,6 +443,14 @@ async def test_what_is_refused_ends_nothing():
         await ann.event(type="refused", id="8", code="unsupported")
         await ann.ask(type="say", text="still here")
         await ann.event(seq=2, text="still here")
+
+
+@played
+async def test_what_has_no_place_in_a_room_ends_the_connection():
+    async with served() as server, talking(server, "ann") as ann:
+        await ann.say(Kind.SIGNAL, signal="TERM")
+        await ann.hears(Kind.ERROR, code="bad_message")
+        assert await ann.ended()
 
 
 @pytest.mark.parametrize(

@@ -530,6 +530,7 @@ def cut(server, name):
         (ssl.SSLCertVerificationError(1, "certificate has expired"), "certificate has expired"),
         (EndOfStreamError(), "the server hung up"),
         (TimeoutError(), "no answer"),
+        (TimeoutError(errno.ETIMEDOUT, "Connection timed out"), "Connection timed out"),
         (ConnectionError("the room was left"), "the room was left"),
     ],
 )
