@@ -43,14 +43,17 @@ def ended_by_signals() -> Iterator[None]:
     def end(number: int, frame: object) -> None:  # noqa: ARG001  what handlers get
         for each in heard:
             signal.signal(each, signal.SIG_IGN)  # another one shall not break off the cleaning up
-        say(f"fastframe bench: ended by {signal.Signals(number).name}")
+        ended_by.append(number)
         raise SystemExit(SIGNALLED + number)
 
+    ended_by: list[int] = []
     for number in heard:
         signal.signal(number, end)
     try:
         yield
     finally:
+        for end_signal in ended_by:  # not said by the handler: it may have come while stderr was written to
+            say(f"fastframe bench: ended by {signal.Signals(end_signal).name}")
         for number in heard:
             signal.signal(number, before[number])
 

@@ -1,6 +1,7 @@
 """What every benchmark's command does with its options, its files and signals; with a family that measures nothing."""
 
 import errno
+import io
 import os
 import signal
 import subprocess
@@ -8,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from commanding import eventually
 
 from fastframe.bench import command
 from fastframe.bench.entry import BenchError
@@ -111,6 +113,27 @@ def test_a_signal_unwinds_and_another_does_not_break_that_off(number, status, ca
     assert signal.getsignal(number) == before
 
 
+def test_a_signal_may_come_while_stderr_is_written_to(monkeypatch):
+    class Signalled(io.RawIOBase):
+        said = b""
+
+        def writable(self):
+            return True
+
+        def write(self, data):
+            first, self.said = not self.said, self.said + bytes(data)
+            if first:
+                signal.raise_signal(signal.SIGTERM)
+            return len(data)
+
+    raw = Signalled()
+    monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(io.BufferedWriter(raw), line_buffering=True))
+    with pytest.raises(SystemExit) as caught:
+        command.run(made_up(lambda _: print("on the way", file=sys.stderr)), [])
+    assert caught.value.code == 143
+    assert raw.said.endswith(b"on the way\nfastframe bench: ended by SIGTERM\n")
+
+
 def test_a_hangup_that_is_ignored_stays_so():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
@@ -139,7 +162,8 @@ def test_a_run_that_a_signal_ends_leaves_no_server_and_no_file_behind(number, st
     assert (process.returncode, out) == (status, "")
     assert err in ("fastframe bench: ended by SIGTERM\n", "fastframe: interrupted\n")
     assert children
-    assert not [pid for pid in children if os.path.exists(f"/proc/{pid}")]
+    # One that was just being started is nobody's to end: it ends by itself, since its input has.
+    eventually(lambda: not [pid for pid in children if os.path.exists(f"/proc/{pid}")])
     assert os.listdir(tmp_path) == []
 
 
