@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from commanding import alive, eventually, mark
 
 from fastframe.bench import exec as command
 from fastframe.bench import execs
@@ -113,30 +114,24 @@ def test_a_median_is_of_runs_one_after_another_and_a_rate_of_the_whole():
 
 
 @pytest.mark.contenders
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_ended_by_a_signal_it_leaves_no_file_and_no_process(number, tmp_path):
-    environment = os.environ | {"TMPDIR": str(tmp_path), "MARK": str(tmp_path)}
+@pytest.mark.parametrize(
+    ("number", "status", "said"),
+    [(signal.SIGINT, 130, "fastframe: interrupted\n"), (signal.SIGTERM, 143, "fastframe bench: ended by SIGTERM\n")],
+)
+def test_ended_by_a_signal_it_leaves_no_file_and_no_process(number, status, said, tmp_path):
+    marked = mark()
+    environment = os.environ | {"TMPDIR": str(tmp_path)} | marked
     arguments = [sys.executable, "-m", "fastframe", "bench", "exec", "--only", "openssh", "--at-once", "2"]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as process:
         for line in process.stderr:
             if line.startswith("true, "):
                 break
-        assert len(processes_with(f"MARK={tmp_path}")) > 2
+        assert len(alive(marked)) > 2
         process.send_signal(number)
         out, err = process.communicate(timeout=30)
-    assert (process.returncode, out, err) == (130, "", "fastframe: interrupted\n")
+    assert (process.returncode, out, err) == (status, "", said)
     assert not list(tmp_path.iterdir())
-    assert not processes_with(f"MARK={tmp_path}")
-
-
-def processes_with(text):
-    """Return what runs with such an environment, zombies apart."""
-    found = []
-    for name in os.listdir("/proc"):
-        with contextlib.suppress(OSError), open(f"/proc/{name}/environ") as file:
-            if text in file.read():
-                found.append(name)
-    return found
+    eventually(lambda: not alive(marked))
 
 
 @pytest.mark.parametrize("arguments", [["--only", "nobody"], ["--size", "1TB"], ["--turns", "0"], ["--at-once", "x"]])
