@@ -148,10 +148,10 @@ class Keepers:
             await keeper.ready
             if not keeper.is_here:  # any more
                 raise OperationError("internal", LOST)
-        except BaseException as error:
+        except BaseException:
             keeper.leave()
             self._all.discard(keeper)
-            if not keeper.pid and isinstance(error, OperationError) and error.code == "internal" and nursery is self._nursery:
+            if keeper.stands_still and not keeper.pid and nursery is self._nursery:  # who should have made it does
                 self._replace_nursery()
             raise
         return keeper
@@ -210,6 +210,7 @@ class _Keeper:
         self.ready: asyncio.Future[None] = self._loop.create_future()
         self.runs = 0
         self.is_resting = False  # since the last sweep
+        self.stands_still = False
         self.pid = 0  # until it is born
         self._overdue: asyncio.TimerHandle | None = None
         self._expect(START_SECONDS)
@@ -282,7 +283,7 @@ class _Keeper:
     def _give_up(self) -> None:
         """End it, since it stands still, and all that it keeps; then tell who waits for it."""
         logs.event(logging.ERROR, "keeper lost", command=self.permit.name, reason=STILL)
-        self.is_here = False
+        self.is_here, self.stands_still = False, True
         self._relax()
         self._loop.remove_reader(self._channel.fileno())
         if self.pid:  # its own: had it ended, its channel would have been, too
