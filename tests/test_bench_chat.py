@@ -49,12 +49,13 @@ def test_everybody_takes_turns_and_the_report_has_it_all(short, tmp_path, capsys
 
 @pytest.mark.contenders
 def test_the_most_is_found(short, monkeypatch, tmp_path):
-    monkeypatch.setattr(chat, "STEP", 50)
+    # The loop in C tears frames of several speakers apart once it has more to do than it can.
+    monkeypatch.setattr(chat, "holds", lambda _, rate: rate <= 100)
     path = tmp_path / "chat.json"
     assert chat.main([*TINY, "--turns", "1", "--most", "--only", "c", "--json", str(path)]) == 0
     ((row,),) = (report["chat"] for report in read_json(path))
     assert (row["table"], row["contender"]) == ("most", "c")
-    assert row["rate"]["median"] > 0
+    assert row["rate"]["median"] == 500
 
 
 @pytest.mark.contenders
